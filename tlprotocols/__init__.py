@@ -1,0 +1,5 @@
+"""tlprotocols: sweeps of transfer learning protocols against the number of training images per class."""
+
+from importlib.metadata import version
+
+__version__ = version("tlprotocols")

@@ -1,0 +1,45 @@
+"""`python -m tlprotocols [-m] layers=4,5,6,7 n_per_class=10,50`: run, or sweep, transfer learning protocols."""
+
+import os
+import sys
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from tlprotocols.config import CONF, explained
+from tlprotocols.errors import ConfigError, RunsFailed
+
+
+def run(config: DictConfig) -> None:
+    """Never called: even a single run is a sweep of one, and the launcher plans it (conf/config.yaml, hydra.mode)."""
+    raise AssertionError("hydra.mode must stay MULTIRUN")
+
+
+def main() -> None:
+    """The command line. Exit codes: 0 done, 1 some runs failed, 2 the command cannot be run, 130 interrupted."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        from tlprotocols.help import text
+
+        print(text())
+        return
+    whole_traceback = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and leave as one line
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        if whole_traceback:
+            raise
+        asked = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+        print(error if isinstance(error, ConfigError) else explained(error, asked), file=sys.stderr)
+        sys.exit(2)
+    except RunsFailed as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""From stored uint8 images to what a network sees: crop and flip as gathers, then scale, mean and deviation.
+
+Draws are keyed by (seed, epoch, image): they depend neither on the batch, nor on the order, nor on other images.
+Given the same draws, every value equals torchvision's RandomCrop, RandomHorizontalFlip, ToTensor and Normalize bit
+for bit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tlprotocols.randomness import stream, uniform
+from tlprotocols.schema import Config, Dataset
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One (top, left, mirrored) per image: int64 (N,), int64 (N,), bool (N,)."""
+
+    top: torch.Tensor
+    left: torch.Tensor
+    flip: torch.Tensor
+
+    def __getitem__(self, which: slice) -> "Draws":
+        return Draws(self.top[which], self.left[which], self.flip[which])
+
+    def to(self, device: torch.device) -> "Draws":
+        """The same draws on another device."""
+        return Draws(self.top.to(device), self.left.to(device), self.flip.to(device))
+
+
+def train_draws(config: Config, epoch: int, images: np.ndarray) -> Draws:
+    """Draws for the images with these numbers (N,) in one epoch, uniform over all crops and both directions."""
+    centre = centre_draws(config.dataset, len(images))
+    room = config.dataset.side + 2 * config.dataset.pad - config.dataset.pixels + 1
+    top, left, flip = (uniform(stream(what, config.seed, epoch), images) for what in ("top", "left", "flip"))
+    crops, flips = "crop" in config.augment, "flip" in config.augment
+    return Draws(
+        torch.from_numpy((top * room).astype(np.int64)) if crops else centre.top,
+        torch.from_numpy((left * room).astype(np.int64)) if crops else centre.left,
+        torch.from_numpy(flip < 0.5) if flips else centre.flip,
+    )
+
+
+def centre_draws(dataset: Dataset, count: int) -> Draws:
+    """The middle crop, not mirrored, as in every evaluation (torchvision's CenterCrop)."""
+    middle = dataset.pad + round((dataset.side - dataset.pixels) / 2)
+    at = torch.full((count,), middle, dtype=torch.int64)
+    return Draws(at, at, torch.zeros(count, dtype=torch.bool))
+
+
+def cut(images: torch.Tensor, draws: Draws, dataset: Dataset) -> torch.Tensor:
+    """Crops of uint8 images (B, side, side, 3), padded and mirrored as drawn: uint8 (B, pixels, pixels, 3)."""
+    pixels, pad = dataset.pixels, dataset.pad
+    if pad:
+        images = torch.nn.functional.pad(images, (0, 0, pad, pad, pad, pad))
+    windows = images.unfold(1, pixels, 1).unfold(2, pixels, 1)  # (B, tops, lefts, 3, pixels, pixels), a view
+    crops = windows[torch.arange(len(images), device=images.device), draws.top, draws.left].permute(0, 2, 3, 1)
+    return torch.where(draws.flip[:, None, None, None], crops.flip(2), crops)
+
+
+def normalised(images: torch.Tensor, dataset: Dataset) -> torch.Tensor:
+    """uint8 (B, pixels, pixels, 3) to float32 (B, 3, pixels, pixels), channels last in memory."""
+    mean, std = (torch.tensor(v, dtype=torch.float32, device=images.device) for v in (dataset.mean, dataset.std))
+    return images.to(torch.float32).div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)

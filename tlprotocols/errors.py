@@ -1,0 +1,16 @@
+"""The errors that a user can cause or must act on."""
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used: says the key, the value, what is legal and the next step, in one line."""
+
+    def __init__(self, key: str, value: object, legal: str) -> None:
+        super().__init__(key, str(value), legal)  # plain arguments, so that it survives the way between processes
+
+    def __str__(self) -> str:
+        key, value, legal = self.args
+        return f"{key}={'null' if value == 'None' else value}: {legal}"
+
+
+class RunsFailed(RuntimeError):
+    """Some runs of a sweep failed; all others are finished."""

@@ -1,0 +1,53 @@
+"""What this computer can do: decided once, before a run gets its id, so that no row says `auto`."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from tlprotocols.schema import Machine
+
+
+@cache
+def processor_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX); without it bf16 is slower than fp32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    except (OSError, IndexError):  # not Linux, or not x86
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+@cache
+def gpus() -> int:
+    """CUDA devices that torch can use."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not Path("/proc/driver/nvidia").exists():
+        return 0  # saves importing torch where no driver is
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def device(machine: Machine) -> str:
+    """`cuda` or `cpu`."""
+    return machine.device if machine.device != "auto" else "cuda" if gpus() else "cpu"
+
+
+def precision(asked: str, machine: Machine) -> str:
+    """The arithmetic that `auto` stands for here; anything else as it is."""
+    if asked != "auto":
+        return asked
+    return "bf16" if device(machine) == "cuda" or processor_has_bf16() else "fp32"
+
+
+def one_thread() -> None:
+    """Make this process compute with one thread, and denormals as zero; call it before any other torch work.
+
+    One thread per process and one process per core beat one process with all cores, and make results independent of
+    the number of cores (OpenMP splits sums by threads).
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs, decides nothing

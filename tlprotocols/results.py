@@ -1,0 +1,216 @@
+"""Who a run is, and its row: factors, measurements, provenance. One file a run, written aside and renamed.
+
+    from tlprotocols.results import load
+    load("results")                                      # a DataFrame, also while a sweep runs
+
+    python -m tlprotocols.results results --to table.csv
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlprotocols.schema import Config
+
+if TYPE_CHECKING:
+    import pandas
+
+IDENTITY = 1  # version of the rule below; raise it and every id changes
+Row = dict[str, Any]
+
+
+def factors(config: Config) -> Row:
+    """Every factor under its override's name, the columns of the table and the content of the id.
+
+    What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, and a
+    later factor that still has its legacy value.
+    """
+    if config.layers == 0:
+        config = dataclasses.replace(config, base=dataclasses.replace(config.base, name="none"))
+    flat = _flat(config, "")
+    if config.base.name == "none":
+        flat = {key: value for key, value in flat.items() if not key.startswith("base.")}
+    return {key: value for key, value in flat.items() if value is not None}
+
+
+def run_id(config: Config) -> str:
+    """Same factors, same id, on whatever machine: 64 bits of SHA-256 of the factors in canonical JSON."""
+    legacy = {key: about["legacy"] for key, about in _about().items() if about["legacy"] is not dataclasses.MISSING}
+    named = {key: value for key, value in factors(config).items() if key not in legacy or value != legacy[key]}
+    text = json.dumps({"identity": IDENTITY, **named}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def base_of(config: Config) -> Config | None:
+    """The run whose weights `config` copies; None if it copies none.
+
+    It learns the other half (or, for `base=self`, the same one) by the recipe under `base.*`, from scratch, with the
+    same split and seed: hence one base for all runs of a split and seed.
+    """
+    if config.layers == 0 or config.base.name == "none":
+        return None
+    base, half = config.base, config.target
+    if base.name == "trained":
+        half = "A" if half == "B" else "B"
+    recipe = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("name", "lr")}
+    rates = {"high": base.lr.high, "low": base.lr.high, "step": base.lr.step, "gamma": base.lr.gamma, "layers": {}}
+    return dataclasses.replace(
+        config,
+        **recipe,
+        **{"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "target": half, "schedule": "own_clock"},
+        high_lr_layers=len(config.model.stages),
+        decay_epochs=base.lr.step,
+        lr=type(config.lr)(**rates),
+        base=dataclasses.replace(base, name="none"),
+        curve=False,
+    )
+
+
+def _flat(values: Any, path: str) -> Row:
+    found: Row = {}
+    for field in dataclasses.fields(values):
+        value, key = getattr(values, field.name), path + field.name
+        if not field.metadata["factor"]:
+            continue
+        if dataclasses.is_dataclass(value):
+            found |= _flat(value, key + ".")
+        elif isinstance(value, dict):
+            found |= {f"{key}.{name}": rate for name, rate in value.items()}
+        else:  # a group's name stands for the group: `dataset`, not `dataset.name`
+            found[key.removesuffix(".name")] = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return found
+
+
+def _about() -> dict[str, Any]:
+    from tlprotocols.config import keys
+
+    return {key.removesuffix(".name"): about for key, about in keys()}
+
+
+def write_aside(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees all of it or none, whenever the writer is killed."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Where a run's files lie: its row under rows/, everything else under runs/RUN_ID/."""
+
+    results: Path
+    id: str
+
+    @property
+    def row(self) -> Path:
+        """The result; its existence is what makes a run finished."""
+        return self.results / "rows" / f"{self.id}.json"
+
+    @property
+    def folder(self) -> Path:
+        """Configuration, log, weights, checkpoint, curve."""
+        return self.results / "runs" / self.id
+
+    @property
+    def config(self) -> Path:
+        """The frozen configuration that a worker reads."""
+        return self.folder / "config.json"
+
+    @property
+    def log(self) -> Path:
+        """What the run said."""
+        return self.folder / "log.txt"
+
+    @property
+    def weights(self) -> Path:
+        """Final weights; only bases keep them."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after some epoch, while the run is unfinished."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last attempt failed; gone once the run is finished."""
+        return self.folder / "failed.txt"
+
+
+def files(config: Config, results_dir: str | None = None) -> Files:
+    """The files of a run."""
+    return Files(Path(results_dir or config.results_dir).expanduser(), run_id(config))
+
+
+def read_row(path: Path) -> Row | None:
+    """A row, or None if the run is not finished."""
+    try:
+        row: Row = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return row
+
+
+def load(results: str | os.PathLike[str] = "results", bases: bool = False) -> "pandas.DataFrame":
+    """The table: one row per finished run, columns named as overrides, sorted by the swept factors.
+
+    `results` is a results folder, or a table that was exported as .csv or .parquet. With `bases`, also the rows of
+    networks that were trained only to be copied from.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file.
+    """
+    import pandas
+
+    path = Path(results).expanduser()
+    if path.suffix == ".parquet":
+        table = pandas.read_parquet(path)
+    elif path.suffix == ".csv":
+        table = pandas.read_csv(path, dtype={"n_per_class": str, "run_id": str, "base_id": str})
+        table["n_per_class"] = [n if n == "full" else int(n) for n in table["n_per_class"]]
+    elif path.is_dir():
+        found = sorted(file for file in os.listdir(path / "rows") if file[0] != ".") if (path / "rows").is_dir() else []
+        table = pandas.DataFrame([json.loads((path / "rows" / name).read_bytes()) for name in found])
+    else:
+        raise FileNotFoundError(f"{path}: no results here; give the results_dir of a sweep, or an exported table")
+    if "role" in table and not bases:
+        table = table[table["role"] == "run"]
+    by = [c for c in ("dataset", "split", "target", "seed", "n_per_class", "layers", "freeze") if c in table]
+    return table.sort_values(by, key=_order).reset_index(drop=True) if by else table
+
+
+def _order(column: "pandas.Series[Any]") -> "pandas.Series[Any]":
+    """`full` comes after every number."""
+    return column.map(lambda v: 10**9 if v == "full" else v) if column.name == "n_per_class" else column
+
+
+def main() -> None:
+    """`python -m tlprotocols.results DIR --to FILE`: export the table."""
+    parser = argparse.ArgumentParser(prog="python -m tlprotocols.results", description="Export the table of results.")
+    parser.add_argument("results", nargs="?", default="results", help="folder of the results (results_dir)")
+    parser.add_argument("--to", required=True, help="file to write: .csv or .parquet")
+    parser.add_argument("--bases", action="store_true", help="also the rows of base networks")
+    asked = parser.parse_args()
+    try:
+        table = load(asked.results, bases=asked.bases)
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    if asked.to.endswith(".parquet"):
+        table.assign(n_per_class=table.get("n_per_class", []).astype(str) if len(table) else []).to_parquet(asked.to)
+    elif asked.to.endswith(".csv"):
+        table.to_csv(asked.to, index=False)
+    else:
+        sys.exit(f"--to {asked.to}: must end in .csv or .parquet")
+    print(f"{len(table)} rows -> {asked.to}")
+
+
+if __name__ == "__main__":
+    main()

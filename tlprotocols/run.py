@@ -1,0 +1,175 @@
+"""One run, from its configuration to its row."""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tlprotocols import __version__, checkpoints, models, transfer
+from tlprotocols.datasets.store import Store, images_needed
+from tlprotocols.hardware import device
+from tlprotocols.randomness import stream
+from tlprotocols.results import Files, Row, base_of, factors, files, read_row, run_id, write_aside
+from tlprotocols.schema import Config
+from tlprotocols.splits import chosen, target_classes
+from tlprotocols.train import Images, evaluate, fit
+
+COLLAPSED = 0.01  # nats: a training loss this near to ln K is that of a network that never learned
+
+
+def execute(config: Config, role: str = "run", advance: Callable[[int], None] = lambda images: None) -> Row:
+    """Train and measure one configuration, write its row and return it; a finished run only returns its row.
+
+    `config` is resolved (no `auto`, images listed) and its base is finished. `advance` hears of images trained on.
+    An interrupted run goes on from its last checkpoint.
+    """
+    paths = files(config)
+    row = read_row(paths.row)
+    if row is not None and (not config.curve or (paths.folder / "curve.csv").exists()):
+        return row
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    paths.row.parent.mkdir(parents=True, exist_ok=True)
+    log = Log(paths)
+    log(f"{paths.id} begins: {factors(config)}")
+    row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measure(config, paths, log, advance)}
+    row |= {"role": role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
+    write_aside(paths.row, json.dumps(row, indent=1))
+    for leftover in (paths.checkpoint, paths.failure):
+        leftover.unlink(missing_ok=True)
+    log(f"finished: val_top1 {row['val_top1']:.4f}")
+    return row
+
+
+class Log:
+    """Lines with a time, appended to the run's log file."""
+
+    def __init__(self, paths: Files) -> None:
+        self.path = paths.log
+
+    def __call__(self, line: str) -> None:
+        with open(self.path, "a") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+
+
+def selected(config: Config, part: str, where: torch.device) -> Images:
+    """The images of one part that the run uses: its classes, its first n of each for training, all for validation."""
+    store = Store.of(config)
+    labels, offsets = target_classes(config, store.source.classes), store.offsets(part)
+    counts = [store.source.counts[part][label] for label in labels]
+    places = [chosen(config, label, n) if part == "train" else np.arange(n) for label, n in zip(labels, counts, strict=True)]
+    rows = np.concatenate([offsets[label] + place for label, place in zip(labels, places, strict=True)])
+    units = np.repeat(np.arange(len(labels)), [len(place) for place in places])
+    return Images(torch.from_numpy(store.rows(part)), rows, torch.from_numpy(units), where)
+
+
+def network(config: Config, classes: int) -> models.Network:
+    """The network before its first update: fresh layers by `seed`, the first `layers` ones copied from the base."""
+    torch.manual_seed(stream("initialisation", config.seed))
+    net = models.build(config, classes)
+    base = base_of(config)
+    if base is not None:
+        transfer.copy(checkpoints.load_weights(files(base, config.results_dir).weights), net, config.layers)
+    transfer.freeze(net, config.freeze)
+    return net
+
+
+def measure(config: Config, paths: Files, log: Callable[[str], None], advance: Callable[[int], None]) -> Row:
+    """Train the network and return its measurements, each a column."""
+    where = torch.device(device(config.machine))
+    Store.of(config).ensure(images_needed(config), workers=1)
+    train, val = (selected(config, part, where) for part in ("train", "val"))
+    classes = int(val.labels.max()) + 1
+    net = network(config, classes).to(where, memory_format=torch.channels_last)
+    sgd = transfer.optimizer(net, config)
+    state = checkpoints.load_state(paths.checkpoint, net, sgd)
+    if state.done:
+        log(f"resumed after epoch {state.done}")
+        advance(state.done * len(train))
+    begun, saved, train_loss = time.monotonic() - state.seconds, time.monotonic(), math.nan
+    for done, train_loss in fit(net, sgd, config, train, done=state.done):
+        state.done, state.seconds = done, time.monotonic() - begun
+        point: dict[str, Any] = {"epoch": done, "train_loss": train_loss}
+        if config.curve:
+            score = evaluate(net, config, val)
+            point |= {"val_loss": score.loss, "val_top1": score.top1}
+        state.curve.append(point)
+        log(" ".join(f"{key} {value:.4g}" for key, value in point.items()))
+        advance(len(train))
+        if time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes and done < config.epochs:
+            checkpoints.save_state(paths.checkpoint, net, sgd, state)
+            saved = time.monotonic()
+    train_loss = state.curve[-1]["train_loss"]
+    seconds = time.monotonic() - begun
+    learned, tested = evaluate(net, config, train), evaluate(net, config, val)
+    if config.layers == 0:  # only such runs can be somebody's base
+        checkpoints.save_weights(paths.weights, net)
+    updates = state.done * math.ceil(len(train) / config.batch_size)
+    return {
+        "train_loss": train_loss,
+        "train_eval_loss": learned.loss,
+        "train_top1": learned.top1,
+        "val_loss": tested.loss,
+        "val_top1": tested.top1,
+        **_halves(tested.right, val.labels.numpy()),
+        **_best(config, state, paths),
+        "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
+        "diverged": not math.isfinite(train_loss),
+        "classes_learned": classes,
+        "train_images": len(train),
+        "updates": updates,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(state.done * len(train) / seconds, 1),
+        "device": torch.cuda.get_device_name() if where.type == "cuda" else _processor(),
+    }
+
+
+def _halves(right: np.ndarray, labels: np.ndarray) -> Row:
+    """Accuracy on the even and on the odd images of each class: one to choose settings by, one to report."""
+    starts = np.searchsorted(labels, labels)  # labels are ascending
+    odd = (np.arange(len(labels)) - starts) % 2 == 1
+    return {"val_top1_even": float(right[~odd].mean()), "val_top1_odd": float(right[odd].mean())}
+
+
+def _best(config: Config, state: checkpoints.State, paths: Files) -> Row:
+    """Best and mean-of-ten-best accuracy, where there is a curve, which is kept as curve.csv."""
+    if not config.curve:
+        return {}
+    pd.DataFrame(state.curve).to_csv(paths.folder / "curve.csv", index=False)
+    tops = sorted((point["val_top1"] for point in state.curve), reverse=True)
+    return {"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])}
+
+
+def _base_columns(config: Config) -> Row:
+    base = base_of(config)
+    row = read_row(files(base, config.results_dir).row) if base else None
+    return {"base_id": run_id(base) if base else None, "base_top1": row["val_top1"] if row else None}
+
+
+def _processor() -> str:
+    """The name of the CPU, for the row."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def provenance() -> Row:
+    """Where, when and with what a row was made."""
+    return {
+        "tlprotocols": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "host": platform.node(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+

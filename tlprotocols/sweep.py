@@ -1,0 +1,141 @@
+"""A sweep on this machine, as a person sees it: what will run, a bar with the time left, what failed, the table."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tlprotocols import local
+from tlprotocols.plan import Plan, Run, plan, resolved
+from tlprotocols.results import Row, factors, files, write_aside
+from tlprotocols.schema import Config
+
+MEASURED = {"val_top1": "top-1", "val_loss": "val loss", "train_loss": "train loss", "base_top1": "base top-1"}
+MOST_ROWS = 60  # of a table in a terminal
+
+
+def sweep(configs: Sequence[Config], slots: list[int | None]) -> list[Row | None]:
+    """Run whatever of these configurations is not finished; returns the row of each, None where it failed.
+
+    Everything is checked before anything starts: a ConfigError leaves no trace.
+    """
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    planned = plan([resolved(config) for config in configs])
+    _announce(console, planned, len(slots))
+    failed: dict[str, str] = {}
+    if planned.to_run:
+        try:
+            _fill_store(console, planned)
+            failed = _carry_out(console, planned, slots)
+        except KeyboardInterrupt:
+            console.print("stopped; the same command goes on from here")
+            raise
+    rows = local.rows(planned)
+    _mark_asked_for(planned, rows)
+    console.print(table(planned, rows))
+    for id, reason in failed.items():
+        paths = files(planned.runs[id].config)
+        console.print(f"[red]failed[/red] {_name(planned, planned.runs[id])}: {reason}\n       log: {paths.log}, {paths.failure}")
+    return rows
+
+
+def table(planned: Plan, rows: Sequence[Row | None]) -> Table:
+    """The swept factors and what was measured, one line a unique run."""
+    varying = _varying(planned)
+    unique = {id: row for id, row in zip(planned.cells, rows, strict=True) if row is not None}
+    results = planned.runs[planned.cells[0]].config.results_dir
+    more = f"{len(unique) - MOST_ROWS} more; " if len(unique) > MOST_ROWS else ""
+    shown = Table(caption=f'{more}all columns: from tlprotocols.results import load; load("{results}")', caption_justify="left")
+    for name in ("run", *varying, *MEASURED.values(), ""):
+        shown.add_column(name, justify="right" if name != "run" else "left")
+    for id, row in list(unique.items())[:MOST_ROWS]:
+        values = [f"{100 * row[k]:.1f}%" if "top1" in k and row[k] is not None else _number(row[k]) for k in MEASURED]
+        marks = " ".join(mark for mark in ("collapsed", "diverged") if row[mark])
+        shown.add_row(id, *(str(row.get(key, "")) for key in varying), *values, marks)
+    return shown
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _varying(planned: Plan) -> list[str]:
+    """Factors that differ between the cells, in the schema's order; layers and n_per_class in any case."""
+    seen = [factors(planned.runs[id].config) for id in dict.fromkeys(planned.cells)]
+    keys = list(dict.fromkeys(key for row in seen for key in row))
+    several = [key for key in keys if len({json.dumps(row.get(key)) for row in seen}) > 1]
+    fixed = [key for key in ("n_per_class", "layers") if key not in several]
+    return [*fixed, *(key for key in several if not key.startswith("base."))]
+
+
+def _name(planned: Plan, run: Run) -> str:
+    if run.role == "base":
+        return f"base {run.id} (split {run.config.split}, half {run.config.target}, seed {run.config.seed})"
+    row = factors(run.config)
+    return " ".join([run.id, *(f"{key}={row[key]}" for key in _varying(planned) if key in row)])
+
+
+def _announce(console: Console, planned: Plan, workers: int) -> None:
+    todo = planned.to_run
+    bases = sum(run.role == "base" for run in todo)
+    finished = sum(id in planned.rows for id in set(planned.cells))
+    console.print(
+        f"{len(planned.cells)} cells, {len(set(planned.cells))} runs, {finished} finished, {len(todo) - bases} to run"
+        f" and {bases} base networks before them: {planned.image_passes:,} image passes on {workers} workers"
+        if todo
+        else f"{len(planned.cells)} cells, {len(set(planned.cells))} runs, all finished"
+    )
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, MofNCompleteColumn(), TextColumn("{task.fields[unit]}"), console=console)
+
+
+def _fill_store(console: Console, planned: Plan) -> None:
+    missing = local.missing_images(planned)
+    total = sum(store.source.counts[part][label] for store, jobs in missing.items() for part, label in jobs)
+    if not total:
+        return
+    begun = time.monotonic()
+    with _progress(console) as progress:
+        task = progress.add_task("decoding images", total=total, unit="images")
+        for store, jobs in missing.items():
+            store.ensure(jobs, local.cores(), lambda images: progress.advance(task, images))
+    console.print(f"{total:,} images decoded into {', '.join(str(s.folder) for s in missing)} ({time.monotonic() - begun:.0f} s)")
+
+
+def _carry_out(console: Console, planned: Plan, slots: list[int | None]) -> dict[str, str]:
+    done: dict[str, int] = {}  # images trained on, by run
+    begun: dict[str, float] = {}
+    with _progress(console) as progress:
+        task = progress.add_task("training", total=planned.image_passes, unit="image passes")
+
+        def listen(what: str, run: Run, detail: object) -> None:
+            if what == "started":
+                begun[run.id], done[run.id] = time.monotonic(), 0
+                return
+            if what == "advance":
+                done[run.id] += int(str(detail))
+            elif what == "retried":
+                console.print(f"[yellow]again[/yellow]  {_name(planned, run)}: {detail}")
+                done[run.id] = 0
+            else:
+                done[run.id] = run.image_passes  # also when it stopped early: nothing of it is left to do
+                seconds = f"{time.monotonic() - begun[run.id]:.1f} s" if run.id in begun else str(detail)
+                colour = "green" if what == "finished" else "red"
+                console.print(f"[{colour}]{what:8}[/{colour}] {_name(planned, run)}  {seconds}")
+            progress.update(task, completed=sum(done.values()))
+
+        return local.carry_out(planned, slots, listen)
+
+
+def _mark_asked_for(planned: Plan, rows: Sequence[Row | None]) -> None:
+    """A base that somebody now asks for as a run becomes a row of the table."""
+    for id, row in zip(planned.cells, rows, strict=True):
+        if row is not None and row["role"] == "base":
+            write_aside(files(planned.runs[id].config).row, json.dumps(row | {"role": "run"}, indent=1))

@@ -62,7 +62,7 @@ class Composer:
         """
         try:
             parsed = self.parser.parse_overrides(list(overrides))
-            chosen = tuple(o.input_line for o in parsed if o.key_or_group in self.groups)
+            chosen = tuple(str(o.input_line) for o in parsed if o.key_or_group in self.groups)
             if chosen not in self.composed:
                 whole = self.loader.load_sweep_config(self.master, list(chosen))
                 self.composed[chosen] = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
@@ -185,5 +185,3 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = "; ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line)
     return ConfigError("command line", " ".join(overrides), words)
-
-

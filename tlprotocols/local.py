@@ -15,7 +15,9 @@ from tlprotocols.plan import Plan, Run
 from tlprotocols.results import Row, files, read_row, write_aside
 from tlprotocols.worker import ONE_THREAD, serve
 
-Listener = Callable[[str, Run, object], None]  # what happened ("started", "advance", "finished", "failed"), to which run
+Listener = Callable[
+    [str, Run, object], None
+]  # what happened ("started", "advance", "finished", "failed"), to which run
 
 
 def cores() -> int:

@@ -42,7 +42,7 @@ class Plan:
     def to_run(self) -> list[Run]:
         """What remains, bases first, then the longest first. Finished runs need no base any more."""
         wanted = {id for id in self.cells if id not in self.rows}
-        bases = {self.runs[id].base for id in wanted} - {None} - set(self.rows)
+        bases = {base for id in wanted if (base := self.runs[id].base)} - set(self.rows)
         order = [self.runs[id] for id in (*bases, *wanted - bases)]
         return sorted(order, key=lambda run: (run.id not in bases, -run.image_passes, run.id))
 

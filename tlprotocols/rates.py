@@ -1,6 +1,6 @@
 """The learning rate of every layer at every epoch: a pure function of the configuration.
 
-    python -m tlprotocols.rates decay_epochs=3 high_lr_layers=2 epochs=90
+python -m tlprotocols.rates decay_epochs=3 high_lr_layers=2 epochs=90
 """
 
 import sys

@@ -1,9 +1,9 @@
 """Who a run is, and its row: factors, measurements, provenance. One file a run, written aside and renamed.
 
-    from tlprotocols.results import load
-    load("results")                                      # a DataFrame, also while a sweep runs
+from tlprotocols.results import load
+load("results")                                      # a DataFrame, also while a sweep runs
 
-    python -m tlprotocols.results results --to table.csv
+python -m tlprotocols.results results --to table.csv
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlprotocols.schema import Config
+from tlprotocols.schema import Config, Rates
 
 if TYPE_CHECKING:
     import pandas
@@ -57,18 +57,19 @@ def base_of(config: Config) -> Config | None:
     base, half = config.base, config.target
     if base.name == "trained":
         half = "A" if half == "B" else "B"
-    recipe = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("name", "lr")}
-    rates = {"high": base.lr.high, "low": base.lr.high, "step": base.lr.step, "gamma": base.lr.gamma, "layers": {}}
-    return dataclasses.replace(
-        config,
+    recipe: Row = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("name", "lr")}
+    lr = Rates(high=base.lr.high, low=base.lr.high, step=base.lr.step, gamma=base.lr.gamma, layers={})
+    whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step, "schedule": "own_clock"}
+    scratch = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
+    changes: Row = {
         **recipe,
-        **{"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "target": half, "schedule": "own_clock"},
-        high_lr_layers=len(config.model.stages),
-        decay_epochs=base.lr.step,
-        lr=type(config.lr)(**rates),
-        base=dataclasses.replace(base, name="none"),
-        curve=False,
-    )
+        **whole,
+        **scratch,
+        "lr": lr,
+        "target": half,
+        "base": dataclasses.replace(base, name="none"),
+    }
+    return dataclasses.replace(config, **changes)
 
 
 def _flat(values: Any, path: str) -> Row:
@@ -171,10 +172,9 @@ def load(results: str | os.PathLike[str] = "results", bases: bool = False) -> "p
     import pandas
 
     path = Path(results).expanduser()
-    if path.suffix == ".parquet":
-        table = pandas.read_parquet(path)
-    elif path.suffix == ".csv":
-        table = pandas.read_csv(path, dtype={"n_per_class": str, "run_id": str, "base_id": str})
+    if path.suffix in (".parquet", ".csv"):
+        texts = {"n_per_class": str, "run_id": str, "base_id": str}
+        table = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path, dtype=texts)
         table["n_per_class"] = [n if n == "full" else int(n) for n in table["n_per_class"]]
     elif path.is_dir():
         found = sorted(file for file in os.listdir(path / "rows") if file[0] != ".") if (path / "rows").is_dir() else []
@@ -204,7 +204,7 @@ def main() -> None:
     except FileNotFoundError as error:
         sys.exit(str(error))
     if asked.to.endswith(".parquet"):
-        table.assign(n_per_class=table.get("n_per_class", []).astype(str) if len(table) else []).to_parquet(asked.to)
+        table.astype({"n_per_class": str} if len(table) else {}).to_parquet(asked.to)
     elif asked.to.endswith(".csv"):
         table.to_csv(asked.to, index=False)
     else:

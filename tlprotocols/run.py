@@ -64,7 +64,9 @@ def selected(config: Config, part: str, where: torch.device) -> Images:
     store = Store.of(config)
     labels, offsets = target_classes(config, store.source.classes), store.offsets(part)
     counts = [store.source.counts[part][label] for label in labels]
-    places = [chosen(config, label, n) if part == "train" else np.arange(n) for label, n in zip(labels, counts, strict=True)]
+    places = [
+        chosen(config, label, n) if part == "train" else np.arange(n) for label, n in zip(labels, counts, strict=True)
+    ]
     rows = np.concatenate([offsets[label] + place for label, place in zip(labels, places, strict=True)])
     units = np.repeat(np.arange(len(labels)), [len(place) for place in places])
     return Images(torch.from_numpy(store.rows(part)), rows, torch.from_numpy(units), where)
@@ -87,7 +89,7 @@ def measure(config: Config, paths: Files, log: Callable[[str], None], advance: C
     Store.of(config).ensure(images_needed(config), workers=1)
     train, val = (selected(config, part, where) for part in ("train", "val"))
     classes = int(val.labels.max()) + 1
-    net = network(config, classes).to(where, memory_format=torch.channels_last)
+    net = network(config, classes).to(where).to(memory_format=torch.channels_last)
     sgd = transfer.optimizer(net, config)
     state = checkpoints.load_state(paths.checkpoint, net, sgd)
     if state.done:
@@ -171,5 +173,3 @@ def provenance() -> Row:
         "host": platform.node(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-

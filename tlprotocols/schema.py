@@ -136,7 +136,9 @@ class Config(Recipe):
     freeze: int = factor("first layers that never learn", low=0)
     freeze_random: bool = factor("allow freeze > layers, that is layers frozen at their random weights")
     n_per_class: int | str = factor("training images per target class, nested, or full", low=1, choices=("full",))
-    subset: str = factor("which images: the first in file order, or a random order by seed", choices=("first", "random"))
+    subset: str = factor(
+        "which images: the first in file order, or a random order by seed", choices=("first", "random")
+    )
     split: int = factor("which class split", low=0)
     target: str = factor("which half of the split is learned; the other half is the source", choices=("A", "B"))
     seed: int = factor("which replicate of initialisation and order", low=0)
@@ -195,7 +197,9 @@ class Config(Recipe):
                 f"(dataset.side={self.dataset.side}, dataset.pad={self.dataset.pad})",
             )
         if self.model.name == "alexnet" and self.model.width != 1:
-            raise ConfigError("model.width", self.model.width, "must be 1 for torchvision's alexnet; alexnet_small varies")
+            raise ConfigError(
+                "model.width", self.model.width, "must be 1 for torchvision's alexnet; alexnet_small varies"
+            )
         for key in ("mean", "std"):
             if len(getattr(self.dataset, key)) != 3:
                 raise ConfigError(f"dataset.{key}", list(getattr(self.dataset, key)), "must be three numbers")

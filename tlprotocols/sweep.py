@@ -39,7 +39,9 @@ def sweep(configs: Sequence[Config], slots: list[int | None]) -> list[Row | None
     console.print(table(planned, rows))
     for id, reason in failed.items():
         paths = files(planned.runs[id].config)
-        console.print(f"[red]failed[/red] {_name(planned, planned.runs[id])}: {reason}\n       log: {paths.log}, {paths.failure}")
+        console.print(
+            f"[red]failed[/red] {_name(planned, planned.runs[id])}: {reason}\n       log: {paths.log}, {paths.failure}"
+        )
     return rows
 
 
@@ -49,7 +51,9 @@ def table(planned: Plan, rows: Sequence[Row | None]) -> Table:
     unique = {id: row for id, row in zip(planned.cells, rows, strict=True) if row is not None}
     results = planned.runs[planned.cells[0]].config.results_dir
     more = f"{len(unique) - MOST_ROWS} more; " if len(unique) > MOST_ROWS else ""
-    shown = Table(caption=f'{more}all columns: from tlprotocols.results import load; load("{results}")', caption_justify="left")
+    shown = Table(
+        caption=f'{more}all columns: from tlprotocols.results import load; load("{results}")', caption_justify="left"
+    )
     for name in ("run", *varying, *MEASURED.values(), ""):
         shown.add_column(name, justify="right" if name != "run" else "left")
     for id, row in list(unique.items())[:MOST_ROWS]:
@@ -106,7 +110,9 @@ def _fill_store(console: Console, planned: Plan) -> None:
         task = progress.add_task("decoding images", total=total, unit="images")
         for store, jobs in missing.items():
             store.ensure(jobs, local.cores(), lambda images: progress.advance(task, images))
-    console.print(f"{total:,} images decoded into {', '.join(str(s.folder) for s in missing)} ({time.monotonic() - begun:.0f} s)")
+    console.print(
+        f"{total:,} images decoded into {', '.join(str(s.folder) for s in missing)} ({time.monotonic() - begun:.0f} s)"
+    )
 
 
 def _carry_out(console: Console, planned: Plan, slots: list[int | None]) -> dict[str, str]:

@@ -32,7 +32,9 @@ class LocalLauncher(Launcher):
         slots: list[int | None] = list(range(hardware.gpus())) if on_gpus else [None] * local.cores()
         if self.workers is not None:
             if not isinstance(self.workers, int) or self.workers < 1:
-                raise ConfigError("hydra.launcher.workers", self.workers, "must be a whole number of at least 1, or null")
+                raise ConfigError(
+                    "hydra.launcher.workers", self.workers, "must be a whole number of at least 1, or null"
+                )
             slots = [slots[i % len(slots)] for i in range(self.workers)]
         rows = sweep(configs, slots)
         returns = []

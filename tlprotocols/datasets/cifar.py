@@ -23,7 +23,9 @@ class Cifar:
             need = f"is needed: the folder that holds {kind.base_folder}/; dataset.download=true fetches it there"
             raise ConfigError("dataset.root", dataset.root, need)
         try:
-            parts = {part: kind(str(root), train=part == "train", download=dataset.download) for part in ("train", "val")}
+            parts = {
+                part: kind(str(root), train=part == "train", download=dataset.download) for part in ("train", "val")
+            }
         except RuntimeError as error:
             need = f"must hold an intact {kind.base_folder}/ ({error}); dataset.download=true fetches it"
             raise ConfigError("dataset.root", dataset.root, need) from error

@@ -33,7 +33,9 @@ class ImageFiles:
         for part, files in self.files.items():
             for name, found in zip(self.classes, files, strict=True):
                 if not found:
-                    raise ConfigError("dataset.root", self.root, f"class {name} has no image for {part}; add some or remove it")
+                    raise ConfigError(
+                        "dataset.root", self.root, f"class {name} has no image for {part}; add some or remove it"
+                    )
         self.counts = {part: tuple(map(len, files)) for part, files in self.files.items()}
         digest = hashlib.sha256()
         for part, files in sorted(self.files.items()):
@@ -55,7 +57,9 @@ def read_image(file: str | Path, side: int) -> np.ndarray:
         with Image.open(file) as opened:
             picture = opened.convert("RGB")
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConfigError("dataset.root", file, f"cannot be read as an image ({error}); mend or remove the file") from error
+        raise ConfigError(
+            "dataset.root", file, f"cannot be read as an image ({error}); mend or remove the file"
+        ) from error
     width, height = picture.size
     short, long = min(width, height), int(side * max(width, height) / min(width, height))
     if short != side:
@@ -107,7 +111,9 @@ def _any_tree(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, 
     for name, files in zip(classes, found, strict=True):
         if len(files) <= held:
             raise ConfigError(
-                "dataset.val_per_class", held, f"class {name} has {len(files)} images, of which some must be left to train on"
+                "dataset.val_per_class",
+                held,
+                f"class {name} has {len(files)} images, of which some must be left to train on",
             )
     return tuple(classes), {"train": [f[:-held] for f in found], "val": [f[-held:] for f in found]}
 

@@ -42,7 +42,7 @@ class Glyphs:
         self.characters = characters()
         self.classes = tuple(f"U+{ord(c):04X}" for c in self.characters)
         self.counts = {part: (count,) * len(self.classes) for part, count in PARTS.items()}
-        digest = hashlib.sha256("version 1".encode())
+        digest = hashlib.sha256(b"version 1")
         for face in FACES:
             digest.update((font_folder() / face).read_bytes())
         digest.update("".join(self.characters).encode())
@@ -86,7 +86,8 @@ def picture(character: str, draw: np.random.RandomState, side: int) -> np.ndarra
     shade = draw.uniform(-60, 60, (2, 3)).astype(np.float32)
     backdrop = ground + slope[:, None, None] * shade[0] + slope[None, :, None] * shade[1]
     noise = draw.standard_normal((side, side, 3)).astype(np.float32) * np.float32(draw.uniform(4, 20))
-    return np.clip(backdrop * (1 - ink) + colour * ink + noise, 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(backdrop * (1 - ink) + colour * ink + noise, 0, 255)
+    return pixels.astype(np.uint8)
 
 
 def _two_colours(draw: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,8 @@ def alexnet_small(config: Config, classes: int) -> Network:
     )
     net = _named(config, body)
     for stage in net.stages.values():
-        assert isinstance(stage, nn.Conv2d | nn.Linear) and stage.bias is not None
+        assert isinstance(stage, nn.Conv2d | nn.Linear)
+        assert stage.bias is not None
         nn.init.kaiming_normal_(stage.weight, nonlinearity="relu")
         nn.init.zeros_(stage.bias)
     last = net.stages[config.model.stages[-1]]

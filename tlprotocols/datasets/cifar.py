@@ -11,7 +11,7 @@ from tlprotocols.schema import Dataset
 
 
 class Cifar:
-    """The source of the store for torchvision's CIFAR classes. The archives are pickles that torchvision checks by MD5."""
+    """The source of the store for torchvision's CIFAR archives: pickles, which torchvision checks by MD5."""
 
     def __init__(self, dataset: Dataset) -> None:
         """Read the archives, fetching them first if `dataset.download` says so."""

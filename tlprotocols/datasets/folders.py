@@ -22,7 +22,7 @@ LAYOUTS = {
 
 
 class ImageFiles:
-    """The source of the store for images in files, a class per folder, in sorted order of names as torchvision has it."""
+    """The source of the store for images in files, a class per folder, in torchvision's order of names."""
 
     def __init__(self, dataset: Dataset) -> None:
         """List the files. Raises ConfigError if the root is not laid out as the data set needs."""

@@ -14,3 +14,7 @@ class ConfigError(ValueError):
 
 class RunsFailed(RuntimeError):
     """Some runs of a sweep failed; all others are finished."""
+
+
+class Stopped(RuntimeError):
+    """A run was asked to stop, saved its state and can go on from there; this is no failure."""

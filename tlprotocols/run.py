@@ -15,6 +15,7 @@ import torch
 
 from tlprotocols import __version__, checkpoints, models, transfer
 from tlprotocols.datasets.store import Store, images_needed
+from tlprotocols.errors import Stopped
 from tlprotocols.hardware import device
 from tlprotocols.randomness import stream
 from tlprotocols.results import Files, Row, base_of, factors, files, read_row, run_id, write_aside
@@ -25,11 +26,19 @@ from tlprotocols.train import Images, evaluate, fit
 COLLAPSED = 0.01  # nats: a training loss this near to ln K is that of a network that never learned
 
 
-def execute(config: Config, role: str = "run", advance: Callable[[int], None] = lambda images: None) -> Row:
+def execute(
+    config: Config,
+    role: str = "run",
+    advance: Callable[[int], None] = lambda images: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Row:
     """Train and measure one configuration, write its row and return it; a finished run only returns its row.
 
     `config` is resolved (no `auto`, images listed) and its base is finished. `advance` hears of images trained on.
-    An interrupted run goes on from its last checkpoint.
+    An interrupted run goes on from its last checkpoint. `stop` is asked after every epoch.
+
+    Raises:
+        Stopped: `stop` said so; the state is saved.
     """
     paths = files(config)
     row = read_row(paths.row)
@@ -39,7 +48,7 @@ def execute(config: Config, role: str = "run", advance: Callable[[int], None] = 
     paths.row.parent.mkdir(parents=True, exist_ok=True)
     log = Log(paths)
     log(f"{paths.id} begins: {factors(config)}")
-    row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measure(config, paths, log, advance)}
+    row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measure(config, paths, log, advance, stop)}
     row |= {"role": role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
     write_aside(paths.row, json.dumps(row, indent=1))
     for leftover in (paths.checkpoint, paths.failure):
@@ -83,7 +92,13 @@ def network(config: Config, classes: int) -> models.Network:
     return net
 
 
-def measure(config: Config, paths: Files, log: Callable[[str], None], advance: Callable[[int], None]) -> Row:
+def measure(
+    config: Config,
+    paths: Files,
+    log: Callable[[str], None],
+    advance: Callable[[int], None],
+    stop: Callable[[], bool],
+) -> Row:
     """Train the network and return its measurements, each a column."""
     where = torch.device(device(config.machine))
     Store.of(config).ensure(images_needed(config), workers=1)
@@ -105,9 +120,14 @@ def measure(config: Config, paths: Files, log: Callable[[str], None], advance: C
         state.curve.append(point)
         log(" ".join(f"{key} {value:.4g}" for key, value in point.items()))
         advance(len(train))
-        if time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes and done < config.epochs:
+        stopping = stop()
+        due = stopping or time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes
+        if due and done < config.epochs:
             checkpoints.save_state(paths.checkpoint, net, sgd, state)
             saved = time.monotonic()
+            if stopping:
+                log(f"stopped after epoch {done}, as asked")
+                raise Stopped(f"after epoch {done} of {config.epochs}")
     train_loss = state.curve[-1]["train_loss"]
     seconds = time.monotonic() - begun
     learned, tested = evaluate(net, config, train), evaluate(net, config, val)

@@ -17,6 +17,7 @@ def serve(pipe: Connection, gpu: int | None) -> None:
     """Execute the (results_dir, run id, role) that arrive until None does. Answers with ("advance", images),
     ("finished", None) or ("failed", reason)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    stop = StopSignal()
     os.environ |= ONE_THREAD
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
@@ -28,11 +29,30 @@ def serve(pipe: Connection, gpu: int | None) -> None:
         results, run_id, role = task
         paths = Files(Path(results), run_id)
         try:
+            stop.busy = True
             config = build(json.loads(paths.config.read_bytes()))
-            execute(config, role, advance=lambda images: pipe.send(("advance", images)))
+            execute(config, role, advance=lambda images: pipe.send(("advance", images)), stop=lambda: stop.came)
         except Exception as error:  # one failing run stops nothing else: its reason goes to its file and to the parent
+            if stop.came:  # its state is saved, or the signal ended a process that it was waiting for: no failure
+                return
             paths.folder.mkdir(parents=True, exist_ok=True)
             write_aside(paths.failure, traceback.format_exc())
             pipe.send(("failed", f"{type(error).__name__}: {error}"))
         else:
             pipe.send(("finished", None))
+        stop.busy = False
+        if stop.came:
+            return
+
+
+class StopSignal:
+    """SIGUSR2 asks a worker to save the state of its run at the end of the epoch, and to leave; at once if idle."""
+
+    def __init__(self) -> None:
+        self.came = self.busy = False
+        signal.signal(signal.SIGUSR2, self._hear)
+
+    def _hear(self, number: int, frame: object) -> None:
+        self.came = True
+        if not self.busy:
+            raise SystemExit

@@ -1,0 +1,104 @@
+"""What SLURM knows, asked in few calls and never of sacct; and which job has which run, kept beside the run."""
+
+import dataclasses
+import json
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlprotocols.results import Files, write_aside
+
+MAX_ARRAY_SIZE = 1001  # SLURM's own default, where the cluster does not say
+ANSWER_WITHIN = 60  # seconds; a controller under load may take that long
+
+
+class NoAnswer(RuntimeError):
+    """The SLURM controller did not answer: a passing state of large clusters."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The SLURM job that has a run, as its submission wrote it down. The queue decides whether it still counts."""
+
+    job: str  # "12", or "12_3" in an array
+    log: str  # what that job prints
+    submitted: str
+    started: str | None = None  # when the job began this very run
+
+    @staticmethod
+    def read(paths: Files) -> "Claim | None":
+        """The claim on a run, if there ever was one."""
+        try:
+            return Claim(**json.loads(_file(paths).read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def write(self, paths: Files) -> None:
+        """Put it beside the run."""
+        write_aside(_file(paths), json.dumps(dataclasses.asdict(self)))
+
+
+def _file(paths: Files) -> Path:
+    return paths.folder / "claim.json"
+
+
+def queued(jobs: Iterable[str]) -> dict[str, str]:
+    """State of those jobs that are in the queue, running or not: one call of squeue for all of them.
+
+    Raises:
+        NoAnswer: SLURM is silent, which says nothing about the jobs.
+    """
+    parents = sorted({job.partition("_")[0] for job in jobs})
+    if not parents:
+        return {}
+    asked = _ask("squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(parents)}")
+    if asked.returncode and "Invalid job id" not in asked.stderr:
+        raise NoAnswer(asked.stderr.strip())
+    return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines() if line.strip())
+
+
+def max_array_size() -> int:
+    """How many tasks an array may have here."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config").stdout, re.MULTILINE)
+    return int(found[1]) if found else MAX_ARRAY_SIZE
+
+
+def ending(job: str) -> dict[str, str]:
+    """What SLURM remembers of a job, as in {"JobState": "TIMEOUT", ...}: for some minutes after its end, then {}."""
+    words = _ask("scontrol", "--oneliner", "show", "job", job).stdout.split()
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def why_lost(claim: Claim) -> tuple[str, str]:
+    """Why a job ended without a result: one of `cancelled`, `memory`, `time`, `node`, `unknown`, and a sentence."""
+    state = ending(claim.job)
+    name, code = state.get("JobState", ""), state.get("ExitCode", "")
+    if name == "OUT_OF_MEMORY" or re.search(r"memory limit|oom[-_ ]kill", _tail(claim.log), re.IGNORECASE):
+        kind, words = "memory", "out of memory; raise hydra.launcher.mem_gb"
+    elif name in ("CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED"):
+        kind = {"CANCELLED": "cancelled", "TIMEOUT": "time"}.get(name, "node")
+        words = {"cancelled": "cancelled", "time": "time limit reached", "node": name}[kind]
+    elif name:
+        kind, words = "unknown", f"{name}, exit code {code}"
+    else:
+        kind, words = "unknown", "out of memory, time limit or cancelled: SLURM has forgotten it"
+    return kind, f"its SLURM job {claim.job} ended without a result ({words}); log {claim.log}"
+
+
+def _tail(path: str) -> str:
+    """The end of a job's output: without cgroups only there SLURM says that memory was the reason."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, Path(path).stat().st_size - 4096))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _ask(*command: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_WITHIN)
+    except subprocess.TimeoutExpired as error:
+        raise NoAnswer(f"{command[0]} gave no answer within {ANSWER_WITHIN} s") from error

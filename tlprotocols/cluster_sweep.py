@@ -123,6 +123,9 @@ def _follow(
             while todo:
                 watch = Watch(list(todo), listen, failed)
                 watch.wait()
+                if len(watch.again) == len(todo):  # nothing begins here: no use in trying for ever
+                    failed |= {run.id: "its SLURM job ended before it began" for run in todo}
+                    break
                 todo = watch.again
                 if todo:
                     more = slurm.submit(todo, seconds(planned), cluster)

@@ -194,7 +194,8 @@ def _executor(folder: Path, cluster: Cluster, after: str | None) -> Any:
         "constraint": cluster.constraint,
         "gpus_per_node": cluster.gpus or None,
         "setup": list(cluster.setup) or None,
-        "additional_parameters": cluster.parameters or None,
+        # a switch, as --hold, is written {hold: true}
+        "additional_parameters": {k: v == "True" or v for k, v in cluster.parameters.items()} or None,
         # a base that fails must not leave them pending for ever: they start, see that it is not there, and leave
         "dependency": f"afterany:{after}" if after else None,
     }

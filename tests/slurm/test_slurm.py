@@ -1,0 +1,187 @@
+"""The sweep on a real SLURM cluster of one machine."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import ROOT, SLURM, CommandLine, until
+from tlprotocols.config import build
+from tlprotocols.results import base_of, load, run_id
+
+pytestmark = pytest.mark.slurm
+ABOUT_THE_MACHINE = ["seconds", "images_per_second", "date", "log"]
+
+
+def lines(results: Path, containing: str) -> dict[str, int]:
+    """How many lines of each run's log contain a text."""
+    return {log.parent.name: log.read_text().count(containing) for log in results.glob("runs/*/log.txt")}
+
+
+def job_of(results: Path, run: str) -> str:
+    return str(json.loads((results / "runs" / run / "claim.json").read_text())["job"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def past_its_time(
+    tmp_path_factory: pytest.TempPathFactory, images: Path, cluster: dict[str, str]
+) -> Iterator[CommandLine]:
+    """A run that needs longer than its job's one minute, in the background of the other tests."""
+    tlp = CommandLine(tmp_path_factory.mktemp("long"), images, cluster)
+    tlp("layers=0", "n_per_class=300", "epochs=10")
+    rate = load(tlp.results)["seconds"][0] / 10
+    epochs = int(75 / rate)
+    limits = ("hydra.launcher.time=1", "hydra.launcher.warning=15", "machine.checkpoint_minutes=60")
+    tlp.background = tlp.start(*SLURM, "layers=0", "n_per_class=300", f"epochs={epochs}", *limits)  # type: ignore[attr-defined]
+    yield tlp
+    tlp.background.kill()  # type: ignore[attr-defined]
+
+
+def test_rows_are_those_of_the_local_launcher(tlp: CommandLine) -> None:
+    sweep = ("layers=4,5", "n_per_class=5,10")
+    printed = tlp.slurm(*sweep)
+    tlp(*sweep, "results_dir=local")
+    on_slurm, here = load(tlp.results, bases=True), load(tlp.cwd / "local", bases=True)
+    assert len(on_slurm) == 5
+    assert on_slurm.drop(columns=ABOUT_THE_MACHINE).equals(here.drop(columns=ABOUT_THE_MACHINE)), printed
+    assert all((tlp.results / log).exists() for log in on_slurm["log"])
+
+
+def test_overlapping_submissions_return_at_once_and_run_each_run_once(tlp: CommandLine) -> None:
+    begun = time.monotonic()
+    printed = tlp.slurm("layers=4,5", "hydra.launcher.wait=false")
+    assert time.monotonic() - begun < 10
+    (jobs,) = re.findall(r"squeue --jobs=(\S+)", printed)
+    assert "3 runs" in printed
+    assert tlp.ask("squeue", "--noheader", f"--jobs={jobs}")
+    status = tlp.slurm("layers=4,5", "hydra.launcher.dry_run=true")
+    assert status.count(" in job ") == 3, status
+    printed = tlp.slurm("layers=5,6")
+    assert "submitted 1 runs" in printed
+    until(lambda: len(load(tlp.results)) == 3)
+    assert set(lines(tlp.results, "begins").values()) == {1}
+    assert len(lines(tlp.results, "begins")) == 4
+
+
+def test_a_cancelled_job_is_resumed_by_the_same_command(tlp: CommandLine) -> None:
+    sweep = ("layers=0", "n_per_class=100", "epochs=60", "machine.checkpoint_minutes=0")
+    tlp.slurm(*sweep, "hydra.launcher.wait=false")
+    (folder,) = (tlp.results / "runs").iterdir()
+    until(lambda: (folder / "checkpoint.safetensors").exists())
+    job = job_of(tlp.results, folder.name)
+    tlp.ask("scancel", job)
+    until(lambda: not tlp.ask("squeue", "--noheader", f"--jobs={job}"))
+    assert not (tlp.results / "rows" / f"{folder.name}.json").exists()
+    tlp.slurm(*sweep)
+    assert lines(tlp.results, "resumed after epoch") == {folder.name: 1}
+    assert len(load(tlp.results)) == 1
+
+
+def test_an_array_is_cut_at_the_clusters_limit(tlp: CommandLine) -> None:
+    limit = int(re.findall(r"MaxArraySize\s*=\s*(\d+)", tlp.ask("scontrol", "show", "config"))[0])
+    alone = ("hydra.launcher.pack_minutes=0", "hydra.launcher.partition=closed", "hydra.launcher.wait=false")
+    printed = tlp.slurm("layers=0", "seed=range(1200)", *alone)
+    assert "submitted 1200 runs in 1200 tasks" in printed
+    (jobs,) = re.findall(r"squeue --jobs=(\S+)", printed)
+    queued = tlp.ask("squeue", "--noheader", "--array", "--format=%F", f"--jobs={jobs}").split()
+    tlp.ask("scancel", *jobs.split(","))
+    assert len(queued) == 1200
+    assert max(queued.count(job) for job in set(queued)) == min(limit, 1200)
+
+
+def test_a_base_that_fails_blocks_its_dependants_and_nothing_else(tlp: CommandLine) -> None:
+    sweep = ("layers=0,4,5",)
+    tlp.slurm(*sweep, "hydra.launcher.dry_run=true")
+    copying = build_frozen(tlp, "layers=4")
+    base = run_id(base_of(copying))  # type: ignore[arg-type]
+    (tlp.results / "runs" / base / "weights.safetensors" / "in the way").mkdir(parents=True)
+    printed = tlp.slurm(*sweep, code=1)
+    assert len(load(tlp.results)) == 1
+    assert printed.count(f"blocked: its base {base} failed (IsADirectoryError") >= 2
+    assert not tlp.ask("squeue", "--noheader", "--format=%i", "--states=PENDING")
+
+
+def build_frozen(tlp: CommandLine, *overrides: str):  # type: ignore[no-untyped-def]
+    """The configuration of a cell, as its submission froze it."""
+    tlp.slurm(*overrides, "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
+    found = [build(json.loads(path.read_bytes())) for path in tlp.results.glob("runs/*/config.json")]
+    tlp.ask("scancel", *{job_of(tlp.results, run_id(config)).split("_")[0] for config in found})
+    shutil.rmtree(tlp.results)
+    return next(config for config in found if config.layers)
+
+
+def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
+    sweep = ("layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "model.width=1")
+    sweep += ("hydra.launcher.mem_gb=1", "hydra.launcher.pack_minutes=0")
+    tlp.slurm(*sweep, "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
+    by_n = {}
+    for path in tlp.results.glob("runs/*/config.json"):
+        config = build(json.loads(path.read_bytes()))
+        by_n[config.n_per_class] = run_id(config)
+    tlp.ask("scancel", *{job_of(tlp.results, id).split("_")[0] for id in by_n.values()})
+    (tlp.results / "runs" / by_n[5] / "weights.safetensors" / "in the way").mkdir(parents=True)
+    process = tlp.start(*SLURM, *sweep)
+    kill_workers(tlp, by_n[6], times=2)
+    printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 1, printed
+    assert load(tlp.results)["run_id"].to_list() == [by_n[7]], printed
+    reasons = re.sub(r"\s+", " ", printed)
+    for n, cause in ((5, "IsADirectoryError"), (6, "exit code -9"), (400, "out of memory")):
+        named = [line for line in reasons.split("failed ") if by_n[n] in line and cause in line]
+        assert named, printed
+        assert f"runs/{by_n[n]}/log.txt" in reasons
+        assert cause in (tlp.results / "runs" / by_n[n] / "failed.txt").read_text()
+
+
+def kill_workers(tlp: CommandLine, run: str, times: int) -> None:
+    """Send SIGKILL to the worker that has a run, and to the one that replaces it."""
+    killed: set[int] = set()
+
+    def worker() -> int | None:
+        path = tlp.results / "runs" / run / "claim.json"
+        claim = json.loads(path.read_text())
+        if not claim["started"]:
+            return None
+        pids = [int(line.split()[0]) for line in tlp.ask("scontrol", "listpids", claim["job"]).splitlines()[1:]]
+        ours = [pid for pid in pids if pid > 0 and "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+        return next((pid for pid in ours if pid not in killed), None)
+
+    for _ in range(times):
+        until(worker)
+        pid = worker()
+        assert pid
+        killed.add(pid)
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_editing_a_yaml_file_after_submission_changes_nothing(tlp: CommandLine, tmp_path: Path) -> None:
+    for package in ("tlprotocols", "hydra_plugins"):
+        shutil.copytree(ROOT / package, tmp_path / "copy" / package)
+    tlp.environment["PYTHONPATH"] = str(tmp_path / "copy")
+    tlp.always = [word for word in tlp.always if not word.startswith("epochs")]
+    tlp.slurm("layers=0", "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
+    recipe = tmp_path / "copy" / "tlprotocols" / "conf" / "recipe" / "small.yaml"
+    was = int(re.findall(r"^epochs: (\d+)", recipe.read_text(), re.MULTILINE)[0])
+    recipe.write_text(recipe.read_text().replace(f"epochs: {was}", "epochs: 1"))
+    (folder,) = (tlp.results / "runs").iterdir()
+    tlp.ask("scontrol", "release", job_of(tlp.results, folder.name))
+    until(lambda: (tlp.results / "rows" / f"{folder.name}.json").exists())
+    assert load(tlp.results)["epochs"][0] == was
+
+
+def test_a_job_at_its_time_limit_is_requeued_and_finishes(past_its_time: CommandLine) -> None:
+    tlp = past_its_time
+    printed = tlp.background.communicate(timeout=200)[0]  # type: ignore[attr-defined]
+    assert tlp.background.returncode == 0, printed  # type: ignore[attr-defined]
+    table = load(tlp.results)
+    row = table[table["epochs"] == table["epochs"].max()].iloc[0]
+    assert lines(tlp.results, "stopped after epoch")[row["run_id"]] >= 1
+    assert lines(tlp.results, "resumed after epoch")[row["run_id"]] >= 1
+    state = tlp.ask("scontrol", "--oneliner", "show", "job", job_of(tlp.results, row["run_id"]))
+    assert int(re.findall(r"Restarts=(\d+)", state)[0]) >= 1

@@ -4,9 +4,7 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import active_children
@@ -17,12 +15,11 @@ from typing import Any, cast
 from tlprotocols.config import build
 from tlprotocols.errors import ConfigError
 from tlprotocols.plan import Plan, Run
-from tlprotocols.results import Files, read_row, write_aside
+from tlprotocols.results import Files, read_row
 from tlprotocols.scheduler import Claim
 
 SHARED_FOLDER_LAG = 5.0  # seconds until a row that another node wrote must be visible here
 LEFT_FOR_REQUEUE = 10.0  # of the seconds between SLURM's warning and the end
-FULL = 0.95  # of the job's memory: before SLURM kills the whole job, the largest worker goes
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,14 @@ class Pack:
         if self.base and not _appears(Files(Path(self.results), self.base).row):
             self._block()
             return
-        plan, guard = self._plan(), MemoryGuard(job_memory())
+        plan = self._plan()
         if not plan.to_run:
             return
-        guard.start()
         try:
             local.fill_store(plan, lambda images: None)
         except ConfigError as error:  # an image that cannot be read: every run that needs it will say so
             print(error, file=sys.stderr, flush=True)
-        local.carry_out(plan, slots(self.per_gpu), _listener(guard))
+        local.carry_out(plan, slots(self.per_gpu), _listen)
 
     def checkpoint(self) -> Any:
         """submitit calls this when SLURM warns of the time limit or of a preemption, and requeues what it returns.
@@ -118,70 +114,16 @@ def slots(per_gpu: int) -> list[int | None]:
     return [gpu for gpu in gpus for _ in range(per_gpu)]
 
 
-def _listener(guard: "MemoryGuard") -> Callable[[str, Run, object], None]:
-    """Prints what happens into the job's log, and completes the reasons of failures."""
-
-    def listen(what: str, run: Run, detail: object) -> None:
-        paths = Files(Path(run.config.results_dir), run.id)
-        if what == "advance":
-            return
-        if what == "started":
-            claim = Claim.read(paths)
-            if claim:
-                replace(claim, started=_now()).write(paths)
-        killed = guard.take() if what in ("failed", "retried") and "-9" in str(detail) else None
-        if killed and what == "failed":
-            write_aside(paths.failure, killed)
-        print(_now(), what, run.id, killed or detail or "", flush=True)
-
-    return listen
+def _listen(what: str, run: Run, detail: object) -> None:
+    """Print what happens into the job's log, and note beside a run that it began."""
+    if what == "advance":
+        return
+    paths = Files(Path(run.config.results_dir), run.id)
+    claim = Claim.read(paths) if what == "started" else None
+    if claim:
+        replace(claim, started=_now()).write(paths)
+    print(_now(), what, run.id, detail or "", flush=True)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def job_memory() -> int | None:
-    """Bytes that SLURM grants this job; None if it does not limit them."""
-    if "SLURM_MEM_PER_NODE" in os.environ:
-        return int(os.environ["SLURM_MEM_PER_NODE"]) << 20
-    if "SLURM_MEM_PER_CPU" in os.environ:
-        return int(os.environ["SLURM_MEM_PER_CPU"]) * int(os.environ.get("SLURM_CPUS_PER_TASK", 1)) << 20
-    return None
-
-
-class MemoryGuard(threading.Thread):
-    """Ends the largest worker when the job's memory is nearly full: that costs one run, SLURM would end them all."""
-
-    def __init__(self, limit: int | None) -> None:
-        super().__init__(daemon=True)
-        self.limit, self.last = limit, ""
-
-    def run(self) -> None:
-        """Look five times a second."""
-        while self.limit:
-            own = {pid: anonymous(pid) for worker in active_children() if (pid := worker.pid)}
-            total = sum(own.values()) + anonymous(os.getpid())
-            if own and total > FULL * self.limit:
-                largest = max(own, key=own.__getitem__)
-                self.last = (
-                    f"out of memory: its process had {own[largest] / 2**30:.2f} GB of the job's "
-                    f"{self.limit / 2**30:.2f} GB; raise hydra.launcher.mem_gb"
-                )
-                os.kill(largest, signal.SIGKILL)
-            time.sleep(0.2)
-
-    def take(self) -> str | None:
-        """The reason for the last kill, once."""
-        reason, self.last = self.last, ""
-        return reason or None
-
-
-def anonymous(pid: int) -> int:
-    """Bytes of a process that no file backs: the mapped images, which all workers share, do not count."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            _, resident, shared, *_ = map(int, file.read().split())
-    except (OSError, ValueError):  # it ended just now
-        return 0
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")

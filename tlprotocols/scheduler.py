@@ -75,7 +75,7 @@ def why_lost(claim: Claim) -> tuple[str, str]:
     """Why a job ended without a result: one of `cancelled`, `memory`, `time`, `node`, `unknown`, and a sentence."""
     state = ending(claim.job)
     name, code = state.get("JobState", ""), state.get("ExitCode", "")
-    if name == "OUT_OF_MEMORY" or re.search(r"memory limit|oom[-_ ]kill", _tail(claim.log), re.IGNORECASE):
+    if name == "OUT_OF_MEMORY" or memory_ended(claim):
         kind, words = "memory", "out of memory; raise hydra.launcher.mem_gb"
     elif name in ("CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED"):
         kind = {"CANCELLED": "cancelled", "TIMEOUT": "time"}.get(name, "node")
@@ -87,14 +87,14 @@ def why_lost(claim: Claim) -> tuple[str, str]:
     return kind, f"its SLURM job {claim.job} ended without a result ({words}); log {claim.log}"
 
 
-def _tail(path: str) -> str:
-    """The end of a job's output: without cgroups only there SLURM says that memory was the reason."""
+def memory_ended(claim: Claim) -> bool:
+    """Whether SLURM wrote into the job's output that it was out of memory: without cgroups it says so only there."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, Path(path).stat().st_size - 4096))
-            return file.read().decode(errors="replace")
+        with open(claim.log, "rb") as file:
+            file.seek(max(0, Path(claim.log).stat().st_size - 4096))
+            return re.search(rb"memory limit|oom[-_ ]kill", file.read(), re.IGNORECASE) is not None
     except OSError:
-        return ""
+        return False
 
 
 def _ask(*command: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """The sweep on a real SLURM cluster of one machine."""
 
+import contextlib
 import json
 import os
 import re
@@ -104,7 +105,8 @@ def test_a_base_that_fails_blocks_its_dependants_and_nothing_else(tlp: CommandLi
     printed = tlp.slurm(*sweep, code=1)
     assert len(load(tlp.results)) == 1
     assert printed.count(f"blocked: its base {base} failed (IsADirectoryError") >= 2
-    assert not tlp.ask("squeue", "--noheader", "--format=%i", "--states=PENDING")
+    jobs = {job_of(tlp.results, config.parent.name) for config in tlp.results.glob("runs/*/config.json")}
+    assert not jobs & set(tlp.ask("squeue", "--noheader", "--array", "--format=%i").split())
 
 
 def build_frozen(tlp: CommandLine, *overrides: str):  # type: ignore[no-untyped-def]
@@ -144,13 +146,8 @@ def kill_workers(tlp: CommandLine, run: str, times: int) -> None:
     killed: set[int] = set()
 
     def worker() -> int | None:
-        path = tlp.results / "runs" / run / "claim.json"
-        claim = json.loads(path.read_text())
-        if not claim["started"]:
-            return None
-        pids = [int(line.split()[0]) for line in tlp.ask("scontrol", "listpids", claim["job"]).splitlines()[1:]]
-        ours = [pid for pid in pids if pid > 0 and "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-        return next((pid for pid in ours if pid not in killed), None)
+        claim = json.loads((tlp.results / "runs" / run / "claim.json").read_text())
+        return next((pid for pid in workers_of(claim["job"]) if claim["started"] and pid not in killed), None)
 
     for _ in range(times):
         until(worker)
@@ -158,6 +155,17 @@ def kill_workers(tlp: CommandLine, run: str, times: int) -> None:
         assert pid
         killed.add(pid)
         os.kill(pid, signal.SIGKILL)
+
+
+def workers_of(job: str) -> Iterator[int]:
+    """Processes of an array task that pack.py started."""
+    array, task = job.split("_")
+    marks = {f"SLURM_ARRAY_JOB_ID={array}".encode(), f"SLURM_ARRAY_TASK_ID={task}".encode()}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            spawned = b"spawn_main" in (process / "cmdline").read_bytes()
+            if spawned and marks <= set((process / "environ").read_bytes().split(b"\0")):
+                yield int(process.name)
 
 
 def test_editing_a_yaml_file_after_submission_changes_nothing(tlp: CommandLine, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -90,7 +90,7 @@ def read(kind: Any, values: Any, path: str = "") -> Any:
     hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
     for key in values:
         if key not in fields:
-            raise unknown(f"{path}{key}")
+            raise unknown(f"{path}{key}", values[key])
     read_fields = {}
     for name, field in fields.items():
         if name not in values:
@@ -166,21 +166,26 @@ def keys(kind: type = Config, path: str = "") -> list[tuple[str, Mapping[str, An
     return found
 
 
-def unknown(key: str) -> ConfigError:
+def unknown(key: str, value: object = "...") -> ConfigError:
     """The error for a key that no factor and no setting has."""
     known = [name for name, _ in keys()]
+    if key.startswith("hydra."):
+        return ConfigError(key, value, "there is no such key; python -m tlprotocols --cfg hydra lists Hydra's")
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(k for k in known if '.' not in k)}, ..."
-    return ConfigError(key, "...", f"there is no such key; {hint} (python -m tlprotocols --help lists all)")
+    return ConfigError(key, value, f"there is no such key; {hint} (python -m tlprotocols --help lists all)")
 
 
 def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     """Hydra's and OmegaConf's many-line complaints in one line."""
     inner: BaseException | None = error
     while inner is not None:
-        text = str(inner)
-        if isinstance(inner, OmegaConfBaseException) and "is not in struct" in text:
-            return unknown(str(inner.full_key))
+        if isinstance(inner, OmegaConfBaseException) and "is not in struct" in str(inner):
+            key = str(inner.full_key)
+            return unknown(key, next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "..."))
+        if isinstance(inner, MissingConfigException) and "/" in (inner.missing_cfg_file or ""):
+            group, _, choice = str(inner.missing_cfg_file).rpartition("/")
+            return ConfigError(group, choice, f"must be one of {', '.join(inner.options or [])}")
         inner = inner.__cause__ or inner.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = "; ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line)

@@ -1,6 +1,7 @@
 """A sweep on this machine, as a person sees it: what will run, a bar with the time left, what failed, the table."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ def sweep(configs: Sequence[Config], slots: list[int | None]) -> list[Row | None
     _announce(console, planned, len(slots))
     failed: dict[str, str] = {}
     if planned.to_run:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the workers are ended, too, when somebody ends us
         try:
             _fill_store(console, planned)
             failed = _carry_out(console, planned, slots)

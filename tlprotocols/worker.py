@@ -30,6 +30,8 @@ def serve(pipe: Connection, gpu: int | None) -> None:
         try:
             config = build(json.loads(paths.config.read_bytes()))
             execute(config, role, advance=lambda images: pipe.send(("advance", images)))
+        except (BrokenPipeError, EOFError):  # the parent is gone, and with it everybody who wants this result
+            return
         except Exception as error:  # one failing run stops nothing else: its reason goes to its file and to the parent
             paths.folder.mkdir(parents=True, exist_ok=True)
             write_aside(paths.failure, traceback.format_exc())

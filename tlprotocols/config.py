@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,7 +88,7 @@ def read(kind: Any, values: Any, path: str = "") -> Any:
     """An instance of the dataclass `kind`; `path` is the key under which `values` stand, for messages."""
     if not isinstance(values, Mapping):
         raise ConfigError(path.rstrip("."), values, "is a group of keys; set one of them, or choose a file of conf/")
-    hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+    hints, fields = _hints(kind), {f.name: f for f in dataclasses.fields(kind)}
     for key in values:
         if key not in fields:
             raise unknown(f"{path}{key}", values[key])
@@ -97,6 +98,9 @@ def read(kind: Any, values: Any, path: str = "") -> Any:
             raise ConfigError(path + name, "", "is missing from the configuration")
         read_fields[name] = _value(hints[name], values[name], path + name, field.metadata)
     return kind(**read_fields)
+
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 def _value(hint: Any, value: Any, key: str, about: Mapping[str, Any]) -> Any:

@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from tlprotocols.schema import Config, Rates
 
 if TYPE_CHECKING:
@@ -141,6 +143,16 @@ class Files:
         return self.folder / "checkpoint.safetensors"
 
     @property
+    def curve(self) -> Path:
+        """Epoch by epoch, if it was asked for."""
+        return self.folder / "curve.csv"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that executes the run; the system lets go of it when that process ends."""
+        return self.folder / "lock"
+
+    @property
     def failure(self) -> Path:
         """Why the last attempt failed; gone once the run is finished."""
         return self.folder / "failed.txt"
@@ -149,6 +161,19 @@ class Files:
 def files(config: Config, results_dir: str | None = None) -> Files:
     """The files of a run."""
     return Files(Path(results_dir or config.results_dir).expanduser(), run_id(config))
+
+
+def is_running(paths: Files) -> bool:
+    """Whether some process executes the run at this moment."""
+    if not paths.lock.exists():
+        return False
+    lock = FileLock(paths.lock)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def read_row(path: Path) -> Row | None:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 
 from tlprotocols import __version__, checkpoints, models, transfer
 from tlprotocols.datasets.store import Store, images_needed
 from tlprotocols.hardware import device
+from tlprotocols.plan import finished_row
 from tlprotocols.randomness import stream
 from tlprotocols.results import Files, Row, base_of, factors, files, read_row, run_id, write_aside
 from tlprotocols.schema import Config
@@ -32,11 +34,13 @@ def execute(config: Config, role: str = "run", advance: Callable[[int], None] = 
     An interrupted run goes on from its last checkpoint.
     """
     paths = files(config)
-    row = read_row(paths.row)
-    if row is not None and (not config.curve or (paths.folder / "curve.csv").exists()):
-        return row
     paths.folder.mkdir(parents=True, exist_ok=True)
     paths.row.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.lock):  # another process that has it is waited for, and then there is nothing left to do
+        return finished_row(config) or _execute(config, role, paths, advance)
+
+
+def _execute(config: Config, role: str, paths: Files, advance: Callable[[int], None]) -> Row:
     log = Log(paths)
     log(f"{paths.id} begins: {factors(config)}")
     row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measure(config, paths, log, advance)}
@@ -85,7 +89,7 @@ def network(config: Config, classes: int) -> models.Network:
 
 def measure(config: Config, paths: Files, log: Callable[[str], None], advance: Callable[[int], None]) -> Row:
     """Train the network and return its measurements, each a column."""
-    where = torch.device(device(config.machine))
+    where, started = torch.device(device(config.machine)), time.monotonic()
     Store.of(config).ensure(images_needed(config), workers=1)
     train, val = (selected(config, part, where) for part in ("train", "val"))
     classes = int(val.labels.max()) + 1
@@ -109,7 +113,7 @@ def measure(config: Config, paths: Files, log: Callable[[str], None], advance: C
             checkpoints.save_state(paths.checkpoint, net, sgd, state)
             saved = time.monotonic()
     train_loss = state.curve[-1]["train_loss"]
-    seconds = time.monotonic() - begun
+    training_seconds = time.monotonic() - begun
     learned, tested = evaluate(net, config, train), evaluate(net, config, val)
     if config.layers == 0:  # only such runs can be somebody's base
         checkpoints.save_weights(paths.weights, net)
@@ -127,8 +131,8 @@ def measure(config: Config, paths: Files, log: Callable[[str], None], advance: C
         "classes_learned": classes,
         "train_images": len(train),
         "updates": updates,
-        "seconds": round(seconds, 3),
-        "images_per_second": round(state.done * len(train) / seconds, 1),
+        "seconds": round(time.monotonic() - started, 3),
+        "images_per_second": round(state.done * len(train) / training_seconds, 1),
         "device": torch.cuda.get_device_name() if where.type == "cuda" else _processor(),
     }
 
@@ -144,7 +148,7 @@ def _best(config: Config, state: checkpoints.State, paths: Files) -> Row:
     """Best and mean-of-ten-best accuracy, where there is a curve, which is kept as curve.csv."""
     if not config.curve:
         return {}
-    pd.DataFrame(state.curve).to_csv(paths.folder / "curve.csv", index=False)
+    pd.DataFrame(state.curve).to_csv(paths.curve, index=False)
     tops = sorted((point["val_top1"] for point in state.curve), reverse=True)
     return {"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])}
 

@@ -20,7 +20,7 @@ class Run:
 
     id: str
     config: Config
-    role: str  # "run": somebody asked for it; "base": it is only copied from
+    role: str  # "base": its weights are copied from, so it keeps them; "run" otherwise
     base: str | None  # id of the run that must be finished before
     images: int  # training images of an epoch
     val_images: int
@@ -101,7 +101,9 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
         if base is not None and run.base not in runs:
             based = _run(base, "base")
             runs[based.id] = based
-    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config)) is not None}
+    needed = {run.base for run in runs.values() if run.base}
+    runs = {id: dataclasses.replace(run, role="base") if id in needed else run for id, run in runs.items()}
+    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, run.role)) is not None}
     rest = {id: files(run.config) for id, run in runs.items() if id not in rows}
     running = frozenset(id for id, paths in rest.items() if is_running(paths))
     failed = {id: paths.failure for id, paths in rest.items() if paths.failure.exists() and id not in running}
@@ -109,11 +111,14 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     return Plan(tuple(cells), runs, rows, running, {} if retry_failed else reasons)
 
 
-def finished_row(config: Config) -> Row | None:
-    """The row of a run that has all that is asked of it, its curve included; None if it must still run."""
+def finished_row(config: Config, role: str) -> Row | None:
+    """The row of a run that has left all that is asked of it: None if it must still run.
+
+    A curve if there should be one, and a base's weights, which other runs do not keep.
+    """
     paths = files(config)
-    row = read_row(paths.row)
-    return row if row is not None and (not config.curve or paths.curve.exists()) else None
+    row, wanted = read_row(paths.row), {paths.curve: config.curve, paths.weights: role == "base"}
+    return row if all(path.exists() for path, needed in wanted.items() if needed) else None
 
 
 def _run(config: Config, role: str) -> Run:

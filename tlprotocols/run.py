@@ -37,15 +37,18 @@ def execute(config: Config, role: str = "run", advance: Callable[[int], None] = 
     paths.folder.mkdir(parents=True, exist_ok=True)
     paths.row.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.lock):  # another process that has it is waited for, and then there is nothing left to do
-        return finished_row(config) or _execute(config, role, paths, advance)
+        return finished_row(config, role) or _execute(config, role, paths, advance)
 
 
 def _execute(config: Config, role: str, paths: Files, advance: Callable[[int], None]) -> Row:
     log = Log(paths)
     log(f"{paths.id} begins: {factors(config)}")
-    row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measure(config, paths, log, advance)}
+    row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measure(config, role, paths, log, advance)}
     row |= {"role": role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
-    write_aside(paths.row, json.dumps(row, indent=1))
+    numbers = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+    }
+    write_aside(paths.row, json.dumps(numbers, indent=1))
     for leftover in (paths.checkpoint, paths.failure):
         leftover.unlink(missing_ok=True)
     log(f"finished: val_top1 {row['val_top1']:.4f}")
@@ -87,7 +90,7 @@ def network(config: Config, classes: int) -> models.Network:
     return net
 
 
-def measure(config: Config, paths: Files, log: Callable[[str], None], advance: Callable[[int], None]) -> Row:
+def measure(config: Config, role: str, paths: Files, log: Callable[[str], None], advance: Callable[[int], None]) -> Row:
     """Train the network and return its measurements, each a column."""
     where, started = torch.device(device(config.machine)), time.monotonic()
     Store.of(config).ensure(images_needed(config), workers=1)
@@ -115,7 +118,7 @@ def measure(config: Config, paths: Files, log: Callable[[str], None], advance: C
     train_loss = state.curve[-1]["train_loss"]
     training_seconds = time.monotonic() - begun
     learned, tested = evaluate(net, config, train), evaluate(net, config, val)
-    if config.layers == 0:  # only such runs can be somebody's base
+    if role == "base":
         checkpoints.save_weights(paths.weights, net)
     updates = state.done * math.ceil(len(train) / config.batch_size)
     return {
@@ -141,7 +144,8 @@ def _halves(right: np.ndarray, labels: np.ndarray) -> Row:
     """Accuracy on the even and on the odd images of each class: one to choose settings by, one to report."""
     starts = np.searchsorted(labels, labels)  # labels are ascending
     odd = (np.arange(len(labels)) - starts) % 2 == 1
-    return {"val_top1_even": float(right[~odd].mean()), "val_top1_odd": float(right[odd].mean())}
+    parts = {"val_top1_even": right[~odd], "val_top1_odd": right[odd]}
+    return {name: float(part.mean()) if len(part) else None for name, part in parts.items()}
 
 
 def _best(config: Config, state: checkpoints.State, paths: Files) -> Row:

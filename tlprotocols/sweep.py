@@ -63,7 +63,7 @@ def summary(planned: Plan, slots: int) -> str:
     """The plan in one line that a script can read."""
     states = Counter(planned.state(run) for run in planned.asked)
     todo = planned.to_run
-    bases = sum(run.role == "base" for run in todo)
+    bases = len({run.id for run in todo} - set(planned.cells))
     hours = cost(todo).hours(todo, slots)
     return (
         f"plan: cells={len(planned.cells)} runs={len(planned.asked)} finished={states['finished']}"
@@ -134,7 +134,7 @@ def _announce(console: Console, planned: Plan, slots: int) -> None:
     said = [f"{len(planned.cells)} cells, {len(planned.asked)} runs"]
     said += [f"{count} {state.replace('_', ' ')}" for state, count in states.items()]
     if todo:
-        bases, costs = sum(run.role == "base" for run in todo), cost(todo)
+        bases, costs = len({run.id for run in todo} - set(planned.cells)), cost(todo)
         about = f"{3600 * costs.hours(todo, slots) / 60:.1f} minutes{' (a guess)' if costs.guessed else ''}"
         said += [f"{bases} base networks first"] if bases else []
         said += [f"{planned.image_passes:,} image passes on {slots} workers, about {about}"]
@@ -192,7 +192,7 @@ def _carry_out(console: Console, planned: Plan, slots: list[int | None]) -> dict
 
 
 def _mark_asked_for(planned: Plan, rows: Sequence[Row | None]) -> None:
-    """A base that somebody now asks for as a run becomes a row of the table."""
-    for id, row in zip(planned.cells, rows, strict=True):
+    """A base that somebody asks for as a run, too, becomes a row of the table."""
+    for id, row in dict(zip(planned.cells, rows, strict=True)).items():
         if row is not None and row["role"] == "base":
             write_aside(files(planned.runs[id].config).row, json.dumps(row | {"role": "run"}, indent=1))

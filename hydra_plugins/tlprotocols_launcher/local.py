@@ -29,6 +29,8 @@ class LocalLauncher(Launcher):
 
         configs = [self.composer(overrides) for overrides in job_overrides]
         on_gpus = hardware.device(configs[0].machine) == "cuda"
+        if on_gpus and not hardware.gpus():
+            raise ConfigError("machine.device", "cuda", "needs a GPU, and none is here; say machine.device=cpu or auto")
         slots: list[int | None] = list(range(hardware.gpus())) if on_gpus else [None] * local.cores()
         if self.workers is not None:
             if not isinstance(self.workers, int) or self.workers < 1:

@@ -31,7 +31,11 @@ def terminal() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = {"TLPROTOCOLS_STORE": f"{folder}/store", "COLUMNS": "104"}
         ran = subprocess.run(
-            [sys.executable, "-m", "tlprotocols", *JOB], cwd=folder, env=os.environ | settings, capture_output=True, text=True
+            [sys.executable, "-m", "tlprotocols", *JOB],
+            cwd=folder,
+            env=os.environ | settings,
+            capture_output=True,
+            text=True,
         )
     console.print(Text(f"$ python -m tlprotocols {' '.join(JOB)}", style="bold"))
     console.print(Text.from_ansi(ran.stdout.replace(folder, "~/.cache")))

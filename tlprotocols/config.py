@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,6 +110,8 @@ def _value(hint: Any, value: Any, key: str, about: Mapping[str, Any]) -> Any:
         return read(hint, value, key + ".")
     origin, kinds = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(key, value, "is a group of keys; set one of them")
         return {k: _value(kinds[1], v, f"{key}.{k}", about) for k, v in value.items() if v is not None}
     if type(None) in kinds:
         if value is None:
@@ -141,7 +144,7 @@ def _number(kind: type, value: Any, key: str, about: Mapping[str, Any]) -> Any:
     noun = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
     legal = f"must be {noun}{_range(about)}{''.join(f', or {c}' for c in about['choices'])}"
     right = isinstance(value, bool) if kind is bool else isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not right or (kind is int and value != int(value)):
+    if not right or not math.isfinite(value) or (kind is int and value != int(value)):
         raise ConfigError(key, value, legal)
     if kind is not bool and not (
         (about["low"] is None or value >= about["low"]) and (about["high"] is None or value <= about["high"])

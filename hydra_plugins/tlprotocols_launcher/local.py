@@ -54,6 +54,8 @@ class LocalLauncher(Launcher):
 
         if hardware.device(config.machine) == "cpu":
             return [None] * (self.workers or local.cores())
+        if not hardware.gpus():
+            raise ConfigError("machine.device", "cuda", "needs a GPU, and none is here; say machine.device=cpu or auto")
         devices = [gpu for _ in range(self.per_gpu) for gpu in range(self.gpus or hardware.gpus())]
         return [devices[worker % len(devices)] for worker in range(self.workers or len(devices))]
 

@@ -1,5 +1,6 @@
 """Makes the README's pictures: `python docs/pictures.py`. The terminal picture is a real run of the main job."""
 
+import io
 import os
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def glyph_sheet(rows: int = 8, columns: int = 24, side: int = 32) -> None:
 
 def terminal() -> None:
     """What the main job prints, from an empty folder."""
-    console = Console(record=True, width=104, file=open(os.devnull, "w"))
+    console = Console(record=True, width=104, file=io.StringIO())
     with tempfile.TemporaryDirectory() as folder:
         settings = {"TLPROTOCOLS_STORE": f"{folder}/store", "COLUMNS": "104"}
         ran = subprocess.run(

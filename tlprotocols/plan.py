@@ -6,6 +6,7 @@ Pure but for reading what earlier runs left on disk: it starts nothing and write
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from tlprotocols.datasets import source
 from tlprotocols.hardware import precision
@@ -97,10 +98,8 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
         run = _run(config, "run")
         cells.append(run.id)
         runs[run.id] = run
-        base = base_of(config)
-        if base is not None and run.base not in runs:
-            based = _run(base, "base")
-            runs[based.id] = based
+        if run.base is not None and run.base not in runs:
+            runs[run.base] = _run(cast(Config, base_of(config)), "base")
     needed = {run.base for run in runs.values() if run.base}
     runs = {id: dataclasses.replace(run, role="base") if id in needed else run for id, run in runs.items()}
     rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, run.role)) is not None}

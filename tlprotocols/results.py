@@ -8,6 +8,7 @@ python -m tlprotocols.results results --to table.csv
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -42,7 +43,7 @@ def factors(config: Config) -> Row:
 
 def run_id(config: Config) -> str:
     """Same factors, same id, on whatever machine: 64 bits of SHA-256 of the factors in canonical JSON."""
-    legacy = {key: about["legacy"] for key, about in _about().items() if about["legacy"] is not dataclasses.MISSING}
+    legacy = _legacy(type(config))
     named = {key: value for key, value in factors(config).items() if key not in legacy or value != legacy[key]}
     text = json.dumps({"identity": IDENTITY, **named}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -89,10 +90,13 @@ def _flat(values: Any, path: str) -> Row:
     return found
 
 
-def _about() -> dict[str, Any]:
+@functools.cache
+def _legacy(kind: type[Config]) -> Row:
+    """Values that later factors had before they existed."""
     from tlprotocols.config import keys
 
-    return {key.removesuffix(".name"): about for key, about in keys()}
+    known = {key: about["legacy"] for key, about in keys(kind)}
+    return {key: value for key, value in known.items() if value is not dataclasses.MISSING}
 
 
 def write_aside(path: Path, content: str | bytes) -> None:

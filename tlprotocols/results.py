@@ -91,7 +91,7 @@ def _flat(values: Any, path: str) -> Row:
 
 
 @functools.cache
-def _legacy(kind: type[Config]) -> Row:
+def _legacy(kind: Any) -> Row:
     """Values that later factors had before they existed."""
     from tlprotocols.config import keys
 

@@ -227,8 +227,9 @@ def main() -> None:
     except FileNotFoundError as error:
         sys.exit(str(error))
     if asked.to.endswith(".parquet"):
-        mixed = {c: [None if n != n else str(n).removesuffix(".0") for n in table[c]] for c in COUNTS if c in table}
-        table.assign(**mixed).to_parquet(asked.to)  # a parquet column holds numbers or texts
+        for key in set(COUNTS) & set(table):  # a parquet column holds numbers or texts
+            table[key] = [None if n != n else str(n).removesuffix(".0") for n in table[key]]
+        table.to_parquet(asked.to)
     elif asked.to.endswith(".csv"):
         table.to_csv(asked.to, index=False)
     else:

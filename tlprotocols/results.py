@@ -7,6 +7,7 @@ python -m tlprotocols.results results --to table.csv
 """
 
 import argparse
+import csv
 import dataclasses
 import functools
 import hashlib
@@ -23,6 +24,8 @@ from tlprotocols.schema import Config, Rates
 if TYPE_CHECKING:
     import pandas
 
+COUNTS = ("n_per_class", "base.n_per_class")  # columns of whole numbers and `full`
+TEXTS = ("run_id", "base_id", "dataset.fingerprint", "classes.source", "classes.target", "host")
 IDENTITY = 1  # version of the rule below; raise it and every id changes
 Row = dict[str, Any]
 
@@ -201,19 +204,39 @@ def load(results: str | os.PathLike[str] = "results", bases: bool = False) -> "p
     import pandas
 
     path = Path(results).expanduser()
-    if path.suffix in (".parquet", ".csv"):
-        texts = {"n_per_class": str, "run_id": str, "base_id": str}
-        table = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path, dtype=texts)
-        table["n_per_class"] = [n if n == "full" else int(n) for n in table["n_per_class"]]
+    if path.suffix == ".parquet":
+        rows = [{str(key): value for key, value in row.items()} for row in pandas.read_parquet(path).to_dict("records")]
+    elif path.suffix == ".csv":
+        with path.open(newline="") as file:
+            rows = [{key: _cell(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
     elif path.is_dir():
         found = sorted(file for file in os.listdir(path / "rows") if file[0] != ".") if (path / "rows").is_dir() else []
-        table = pandas.DataFrame([json.loads((path / "rows" / name).read_bytes()) for name in found])
+        rows = [json.loads((path / "rows" / name).read_bytes()) for name in found]
     else:
         raise FileNotFoundError(f"{path}: no results here; give the results_dir of a sweep, or an exported table")
-    if "role" in table and not bases:
-        table = table[table["role"] == "run"]
+    rows = [row for row in rows if bases or row.get("role", "run") == "run"]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = pandas.DataFrame([_present(row) for row in rows], columns=columns or None)
     by = [c for c in ("dataset", "split", "target", "seed", "n_per_class", "layers", "freeze") if c in table]
     return table.sort_values(by, key=_order).reset_index(drop=True) if by else table
+
+
+def _cell(key: str, text: str) -> Any:
+    """What `to_csv` wrote: texts that look like numbers stay texts, numbers keep their last bit."""
+    if key in TEXTS or text in ("", "True", "False"):
+        return {"": None, "True": True, "False": False}.get(text, text)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _present(row: Row) -> Row:
+    """A row without its missing values, in whatever kind of file it was kept."""
+    there = {key: value for key, value in row.items() if value is not None and value == value}
+    return there | {key: there[key] if there[key] == "full" else int(there[key]) for key in COUNTS if key in there}
 
 
 def _order(column: "pandas.Series[Any]") -> "pandas.Series[Any]":
@@ -233,7 +256,9 @@ def main() -> None:
     except FileNotFoundError as error:
         sys.exit(str(error))
     if asked.to.endswith(".parquet"):
-        table.astype({"n_per_class": str} if len(table) else {}).to_parquet(asked.to)
+        for key in set(COUNTS) & set(table):  # a parquet column holds numbers or texts
+            table[key] = [None if n != n else str(n).removesuffix(".0") for n in table[key]]
+        table.to_parquet(asked.to)
     elif asked.to.endswith(".csv"):
         table.to_csv(asked.to, index=False)
     else:

@@ -46,7 +46,7 @@ def factors(config: Config) -> Row:
 
 def run_id(config: Config) -> str:
     """Same factors, same id, on whatever machine: 64 bits of SHA-256 of the factors in canonical JSON."""
-    legacy = _legacy(type(config))
+    legacy = _legacy(type(config))  # type: ignore[arg-type]  # classes are hashable
     named = {key: value for key, value in factors(config).items() if key not in legacy or value != legacy[key]}
     text = json.dumps({"identity": IDENTITY, **named}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

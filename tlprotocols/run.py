@@ -101,7 +101,7 @@ def measure(config: Config, role: str, paths: Files, log: Callable[[str], None],
     state = checkpoints.load_state(paths.checkpoint, net, sgd)
     if config.curve and any("val_top1" not in point for point in state.curve):
         paths.checkpoint.unlink()  # of a run that was begun without a curve
-        return measure(config, paths, log, advance)
+        return measure(config, role, paths, log, advance)
     if state.done:
         log(f"resumed after epoch {state.done}")
         advance(state.done * len(train))

@@ -2,19 +2,26 @@
 
 import os
 import sys
+from typing import Any, cast
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlprotocols.config import CONF, explained
+from tlprotocols.config import CONF, build, explained
 from tlprotocols.errors import ConfigError, RunsFailed
 
 
-def run(config: DictConfig) -> None:
-    """Never called: even a single run is a sweep of one, and the launcher plans it (conf/config.yaml, hydra.mode)."""
-    raise AssertionError("hydra.mode must stay MULTIRUN")
+def run(config: DictConfig) -> float | None:
+    """One run for launchers that plan nothing (hydra/launcher=basic and other people's): its top-1 accuracy.
+
+    Our own launchers never call this: even a single run is a sweep of one (hydra.mode in conf/config.yaml).
+    """
+    from tlprotocols.sweep import sweep
+
+    (row,) = sweep([build(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))], [None])
+    return row["val_top1"] if row else None
 
 
 def main() -> None:

@@ -45,7 +45,8 @@ def train_draws(config: Config, epoch: int, images: np.ndarray) -> Draws:
 
 def centre_draws(dataset: Dataset, count: int) -> Draws:
     """The middle crop, not mirrored, as in every evaluation (torchvision's CenterCrop)."""
-    middle = dataset.pad + round((dataset.side - dataset.pixels) / 2)
+    gap = dataset.side - dataset.pixels  # negative: a crop of the padded image, which torchvision rounds otherwise
+    middle = dataset.pad + (round(gap / 2) if gap > 0 else -(-gap // 2))
     at = torch.full((count,), middle, dtype=torch.int64)
     return Draws(at, at, torch.zeros(count, dtype=torch.bool))
 

@@ -1,100 +1,117 @@
 """A sweep on a SLURM cluster, as a person sees it: what is queued, what comes back, what failed, the table."""
 
+import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from tlprotocols import local, scheduler, slurm
-from tlprotocols.plan import Plan, Run, plan, resolved
+from tlprotocols.cost import cost, remember
+from tlprotocols.plan import Plan, Run, finished_row, plan, resolved
 from tlprotocols.results import Row, files, write_aside
 from tlprotocols.scheduler import Claim
 from tlprotocols.schema import Config
 from tlprotocols.slurm import Cluster, Submitted
-from tlprotocols.sweep import _mark_asked_for, _name, _progress, table
+from tlprotocols.sweep import mark_asked_for, name, overview, progress_bar, summary, table
 
 FIRST_LOOK, SLOWEST_LOOK = 15.0, 120.0  # seconds between two calls of squeue; it grows
 SECOND_LOOK = 4.0  # seconds until a job that left the queue without a result is looked for again
-GUESSED_RATE = 1500.0  # images per second of a worker that nobody has measured
 
 
 def sweep(configs: Sequence[Config], cluster: Cluster) -> list[Row | None] | None:
-    """Submit whatever of these configurations is neither finished nor queued; with `wait`, the rows in the end."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=True)
+    """Submit whatever of these configurations is neither finished nor queued; with `wait`, the rows in the end.
+
+    None if there is nothing to wait for: with `wait=false`, and with `dry_run`, which only prints the state of things.
+    """
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     cluster.check()
-    planned = plan([resolved(slurm.on_nodes(config, cluster)) for config in configs])
-    failed = {} if cluster.retry_failed else _failed(planned)
+    planned = plan([resolved(slurm.on_nodes(config, cluster)) for config in configs], cluster.retry_failed)
+    planned, queued = _with_queue(planned, cluster.retry_failed)
     if cluster.dry_run:
-        _status(console, planned, failed)
+        _status(console, planned, queued, cluster)
         return None
-    for run in planned.to_run:
-        if run.base in failed:
-            failed[run.id] = _blocked(run, failed)
-    todo = [run for run in planned.to_run if run.id not in failed]
-    submitted = slurm.submit(todo, seconds(planned), cluster)
-    _announce(console, planned, submitted, cluster)
-    if cluster.wait and todo:
-        failed |= _follow(console, planned, todo, submitted, cluster)
+    failed = {run.id: planned.failed[run.id] for run in planned.runs.values() if run.id in planned.failed}
+    failed |= {run.id: _blocked(run, failed) for run in planned.asked if run.base in failed and run.id not in failed}
+    submitted = slurm.submit(planned.to_run, cost(planned.to_run).seconds, cluster)
+    _announce(console, planned, submitted, queued, cluster)
+    open_ = [planned.runs[id] for id in dict.fromkeys([run.id for run in planned.to_run] + list(queued))]
+    if not cluster.wait and open_:
+        return None
+    failed |= _follow(console, planned, open_, cluster)
     rows = local.rows(planned)
-    _mark_asked_for(planned, rows)
-    if cluster.wait or not todo:
-        console.print(table(planned, rows))
+    mark_asked_for(planned, rows)
+    remember([(run.config, row) for run in open_ if (row := finished_row(run.config, run.role)) is not None])
+    console.print(table(planned, rows))
     for id, reason in failed.items():
-        paths = files(planned.runs[id].config)
-        claim = Claim.read(paths)
-        console.print(f"[red]failed[/red] {_name(planned, planned.runs[id])}: {reason}")
-        console.print("       log: " + ", ".join([str(paths.log), *([claim.log] if claim else [])]), style="dim")
-    return rows if cluster.wait or not todo else None
+        _report(console, planned, planned.runs[id], f"[red]failed[/red] {name(planned, planned.runs[id])}: {reason}")
+    return rows
 
 
-def seconds(planned: Plan) -> dict[str, float]:
-    """What each remaining run takes."""
-    return {run.id: run.image_passes / GUESSED_RATE for run in planned.to_run}
+def _with_queue(planned: Plan, retry_failed: bool) -> tuple[Plan, dict[str, Claim]]:
+    """The plan with what SLURM knows: queued runs are under way; a run whose job ran out of memory has failed."""
+    unfinished = [run for run in planned.runs.values() if run.id not in planned.rows]
+    queued = slurm.in_queue(unfinished)
+    failed = {id: reason for id, reason in planned.failed.items() if id not in queued}
+    for run in unfinished if not retry_failed else []:
+        claim = Claim.read(files(run.config))
+        if (
+            claim
+            and claim.started
+            and run.id not in {*queued, *failed, *planned.running}
+            and scheduler.memory_ended(claim)
+        ):
+            failed[run.id] = f"its SLURM job {claim.job} ran out of memory; raise hydra.launcher.mem_gb"
+    return dataclasses.replace(planned, running=planned.running | set(queued), failed=failed), queued
 
 
-def _failed(planned: Plan) -> dict[str, str]:
-    """Last line of the reason of those that failed before."""
-    found = {}
-    for run in planned.to_run:
-        failure = files(run.config).failure
-        if failure.exists():
-            found[run.id] = failure.read_text().strip().splitlines()[-1]
-    return found
-
-
-def _blocked(run: Run, failed: dict[str, str]) -> str:
+def _blocked(run: Run, failed: Mapping[str, str]) -> str:
     return f"blocked: its base {run.base} failed ({failed[str(run.base)]})"
 
 
-def _status(console: Console, planned: Plan, failed: dict[str, str]) -> None:
-    """Where every unfinished run is, with its log."""
-    queued = slurm.in_queue(planned.to_run)
+def _report(console: Console, planned: Plan, run: Run, line: str) -> None:
+    """A line about a run, and where to read more."""
+    paths, claim = files(run.config), Claim.read(files(run.config))
+    logs = [str(path) for path in (paths.log, paths.failure) if path.exists()] + ([claim.log] if claim else [])
+    console.print(line, soft_wrap=True)
+    console.print(f"       log: {', '.join(logs)}" if logs else "       it never began", soft_wrap=True)
+
+
+def _status(console: Console, planned: Plan, queued: dict[str, Claim], cluster: Cluster) -> None:
+    """The plan, and where every queued or failed run is."""
+    console.print(overview(planned))
     states = scheduler.queued(claim.job for claim in queued.values())
-    for run in planned.to_run:
-        paths, claim = files(run.config), queued.get(run.id)
-        state = "missing"
-        if claim:
-            state = f"{states.get(claim.job, 'ended').lower()} in job {claim.job}, log {claim.log}"
-        elif run.id in failed or run.base in failed:
-            state = f"failed: {failed.get(run.id) or _blocked(run, failed)}, log {paths.log}"
-        console.print(f"{_name(planned, run)}: {state}")
-    console.print(f"{len(planned.rows)} finished, {len(queued)} queued, {len(failed)} failed")
+    for id, claim in queued.items():
+        run = planned.runs[id]
+        state = f"{states.get(claim.job, 'ended').lower()} in job {claim.job}"
+        _report(console, planned, run, f"{name(planned, run)}: {state}")
+    for run in planned.runs.values():
+        reason = planned.failed.get(run.id) or (_blocked(run, planned.failed) if run.base in planned.failed else None)
+        if reason and run.id not in planned.rows:
+            _report(console, planned, run, f"[red]failed[/red] {name(planned, run)}: {reason}")
+    print(summary(planned, cluster.max_parallel * cluster.workers))
 
 
-def _announce(console: Console, planned: Plan, submitted: Submitted, cluster: Cluster) -> None:
-    runs = len(submitted.claims)
-    console.print(
-        f"{len(planned.cells)} cells, {len(set(planned.cells))} runs, {len(planned.rows)} finished, "
-        f"{len(submitted.elsewhere)} queued before; submitted {runs} runs in {submitted.packs} tasks"
-        + (f" of jobs {', '.join(submitted.jobs)}" if runs else "")
-    )
+def _announce(
+    console: Console, planned: Plan, submitted: Submitted, queued: dict[str, Claim], cluster: Cluster
+) -> None:
+    states = Counter(planned.state(run) for run in planned.asked)
+    said = [f"{len(planned.cells)} cells, {len(planned.asked)} runs"]
+    said += [f"{count} {state.replace('_', ' ')}" for state, count in states.items()]
+    if submitted.claims:
+        said += [f"submitted {len(submitted.claims)} in {submitted.packs} tasks of jobs {', '.join(submitted.jobs)}"]
+    console.print(", ".join(said), soft_wrap=True)
+    if states["failed"]:
+        console.print("failed runs stay failed: hydra.launcher.retry_failed=true tries them again")
     if submitted.refused:
         console.print(f"[red]the cluster took no more[/red] ({submitted.refused}); the same command submits the rest")
-    jobs = submitted.jobs or list(dict.fromkeys(c.job.partition("_")[0] for c in submitted.elsewhere.values()))
+    claims = (*submitted.claims.values(), *queued.values())
+    jobs = list(dict.fromkeys(claim.job.partition("_")[0] for claim in claims))
     if jobs and not cluster.wait:
         results = next(iter(planned.runs.values())).config.results_dir
         console.print(f"queue   squeue --jobs={','.join(jobs)}")
@@ -105,18 +122,15 @@ def _announce(console: Console, planned: Plan, submitted: Submitted, cluster: Cl
         console.print(f"end     scancel {' '.join(jobs)}")
 
 
-def _follow(
-    console: Console, planned: Plan, todo: Sequence[Run], submitted: Submitted, cluster: Cluster
-) -> dict[str, str]:
+def _follow(console: Console, planned: Plan, todo: Sequence[Run], cluster: Cluster) -> dict[str, str]:
     """Wait for these runs; those whose job died before it came to them are submitted again."""
     failed: dict[str, str] = {}
-    jobs = submitted.jobs
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("training", total=sum(run.image_passes for run in todo), unit="image passes")
 
         def listen(what: str, run: Run, detail: str) -> None:
             colour = "green" if what == "finished" else "red"
-            console.print(f"[{colour}]{what:8}[/{colour}] {_name(planned, run)}  {detail}")
+            console.print(f"[{colour}]{what:8}[/{colour}] {name(planned, run)}  {detail}")
             progress.advance(task, run.image_passes)
 
         try:
@@ -128,11 +142,12 @@ def _follow(
                     break
                 todo = watch.again
                 if todo:
-                    more = slurm.submit(todo, seconds(planned), cluster)
+                    more = slurm.submit(todo, cost(todo).seconds, cluster)
                     console.print(f"submitted {len(todo)} runs again: {', '.join(more.jobs)} ended before they began")
-                    jobs += more.jobs
         except KeyboardInterrupt:
-            console.print(f"the jobs go on; the same command waits for them, scancel {' '.join(jobs)} ends them")
+            claims = [claim for run in todo if (claim := Claim.read(files(run.config)))]
+            jobs = " ".join(sorted({claim.job.partition("_")[0] for claim in claims}))
+            console.print(f"the jobs go on; the same command waits for them, scancel {jobs} ends them")
             raise
     return failed
 
@@ -174,7 +189,7 @@ class Watch:
         listed = set(os.listdir(rows)) if rows.is_dir() else set()
         for run in list(self.runs):
             paths = files(run.config)
-            if paths.row.name in listed and (not run.config.curve or (paths.folder / "curve.csv").exists()):
+            if paths.row.name in listed and finished_row(run.config, run.role) is not None:
                 self._end(run, "finished", "")
             elif paths.failure.exists():
                 self._end(run, "failed", paths.failure.read_text().strip().splitlines()[-1])

@@ -1,15 +1,20 @@
 """From the command line to a `Config`: composition by Hydra, types and ranges by the schema. OmegaConf stops here."""
 
+import copy
 import dataclasses
 import difflib
+import functools
+import math
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -40,11 +45,20 @@ def composer(config_name: str = "config", config_dir: str | None = None) -> "Com
     return Composer(loader, loader.load_configuration(config_name, [], RunMode.MULTIRUN))
 
 
+@dataclass(frozen=True)
+class Template:
+    """What a choice of config groups comes to, before single values are set."""
+
+    config: DictConfig
+    plain: dict[str, Any]  # the same, interpolations left as they are
+    interpolated: bool
+
+
 class Composer:
     """Composes many cells of one sweep: fully once per choice of config groups, by value within such a choice.
 
-    A full composition takes 50 ms, of which nearly all goes into the defaults list and the YAML files; the values
-    on top of it take 2 ms. A test holds that both ways agree.
+    A full composition takes 50 ms, of which nearly all goes into the defaults list and the YAML files; setting values
+    in plain dictionaries takes a tenth of a millisecond. A test holds that both ways agree.
     """
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
@@ -52,7 +66,8 @@ class Composer:
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
         self.groups = {g for g in master.hydra.runtime.choices if not str(g).startswith("hydra/")}
-        self.composed: dict[tuple[str, ...], DictConfig] = {}
+        self.templates: dict[tuple[str, ...], Template] = {}
+        self.parsed: dict[str, Override] = {}
 
     def __call__(self, overrides: Sequence[str]) -> Config:
         """The configuration of one cell.
@@ -61,19 +76,52 @@ class Composer:
             ConfigError: an unknown key, a value of the wrong type or out of range: one line that names it.
         """
         try:
-            parsed = self.parser.parse_overrides(list(overrides))
-            chosen = tuple(str(o.input_line) for o in parsed if o.key_or_group in self.groups)
-            if chosen not in self.composed:
-                whole = self.loader.load_sweep_config(self.master, list(chosen))
-                self.composed[chosen] = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
-                OmegaConf.set_struct(self.composed[chosen], True)
-            cell = self.composed[chosen].copy()
+            parsed = [self._parse(override) for override in overrides]
+            template = self._template(tuple(str(o.input_line) for o in parsed if o.key_or_group in self.groups))
             values = [o for o in parsed if o.key_or_group not in self.groups]
-            self.loader._apply_overrides_to_config(values, cell)
-            plain = OmegaConf.to_container(cell, resolve=True)
+            cell = _assigned(template, values) or self._merged(template, values)
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
-        return build(typing.cast(dict[str, Any], plain))
+        return build(cell)
+
+    def _parse(self, override: str) -> Override:
+        if override not in self.parsed:
+            (self.parsed[override],) = self.parser.parse_overrides([override])
+        return self.parsed[override]
+
+    def _template(self, chosen: tuple[str, ...]) -> Template:
+        if chosen not in self.templates:
+            whole = self.loader.load_sweep_config(self.master, list(chosen))
+            config = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+            OmegaConf.set_struct(config, True)
+            plain: Any = OmegaConf.to_container(config)
+            plain["machine"] = OmegaConf.to_container(config.machine, resolve=True)  # depends on no factor
+            self.templates[chosen] = Template(config, plain, "${" in repr(plain))
+        return self.templates[chosen]
+
+    def _merged(self, template: Template, values: Sequence[Override]) -> dict[str, Any]:
+        """Hydra's own way of applying overrides: for additions, lists and mistakes."""
+        cell = template.config.copy()
+        self.loader._apply_overrides_to_config(values, cell)
+        return typing.cast(dict[str, Any], OmegaConf.to_container(cell, resolve=True))
+
+
+def _assigned(template: Template, values: Sequence[Override]) -> dict[str, Any] | None:
+    """The template with single values set; None if some override is more, or less, than that."""
+    cell = copy.deepcopy(template.plain)
+    for override in values:
+        value, node = override.value(), cell
+        *path, last = override.key_or_group.split(".")
+        for name in path:
+            node = node.get(name, {}) if isinstance(node, dict) else {}
+        is_plain = override.type is OverrideType.CHANGE and override.package is None
+        is_leaf = isinstance(node, dict) and last in node and not isinstance(node[last], dict | list)
+        if not (is_plain and is_leaf) or isinstance(value, dict | list) or "${" in str(value):
+            return None
+        node[last] = value
+    if template.interpolated:
+        return typing.cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(cell), resolve=True))
+    return cell
 
 
 def build(values: Mapping[str, Any]) -> Config:
@@ -87,10 +135,10 @@ def read(kind: Any, values: Any, path: str = "") -> Any:
     """An instance of the dataclass `kind`; `path` is the key under which `values` stand, for messages."""
     if not isinstance(values, Mapping):
         raise ConfigError(path.rstrip("."), values, "is a group of keys; set one of them, or choose a file of conf/")
-    hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+    hints, fields = _hints(kind), {f.name: f for f in dataclasses.fields(kind)}
     for key in values:
         if key not in fields:
-            raise unknown(f"{path}{key}")
+            raise unknown(f"{path}{key}", values[key])
     read_fields = {}
     for name, field in fields.items():
         if name not in values:
@@ -99,12 +147,17 @@ def read(kind: Any, values: Any, path: str = "") -> Any:
     return kind(**read_fields)
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 def _value(hint: Any, value: Any, key: str, about: Mapping[str, Any]) -> Any:
     """`value` as the type `hint`, inside its range."""
     if dataclasses.is_dataclass(hint):
         return read(hint, value, key + ".")
     origin, kinds = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(key, value, "is a group of keys; set one of them")
         return {k: _value(kinds[1], v, f"{key}.{k}", about) for k, v in value.items() if v is not None}
     if type(None) in kinds:
         if value is None:
@@ -137,7 +190,7 @@ def _number(kind: type, value: Any, key: str, about: Mapping[str, Any]) -> Any:
     noun = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
     legal = f"must be {noun}{_range(about)}{''.join(f', or {c}' for c in about['choices'])}"
     right = isinstance(value, bool) if kind is bool else isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not right or (kind is int and value != int(value)):
+    if not right or not math.isfinite(value) or (kind is int and value != int(value)):
         raise ConfigError(key, value, legal)
     if kind is not bool and not (
         (about["low"] is None or value >= about["low"]) and (about["high"] is None or value <= about["high"])
@@ -156,7 +209,7 @@ def _range(about: Mapping[str, Any]) -> str:
 def keys(kind: type = Config, path: str = "") -> list[tuple[str, Mapping[str, Any]]]:
     """Every key that can be set, dotted, with what the schema says of it."""
     found: list[tuple[str, Mapping[str, Any]]] = []
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
@@ -166,21 +219,26 @@ def keys(kind: type = Config, path: str = "") -> list[tuple[str, Mapping[str, An
     return found
 
 
-def unknown(key: str) -> ConfigError:
+def unknown(key: str, value: object = "...") -> ConfigError:
     """The error for a key that no factor and no setting has."""
     known = [name for name, _ in keys()]
+    if key.startswith("hydra."):
+        return ConfigError(key, value, "there is no such key; python -m tlprotocols --cfg hydra lists Hydra's")
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(k for k in known if '.' not in k)}, ..."
-    return ConfigError(key, "...", f"there is no such key; {hint} (python -m tlprotocols --help lists all)")
+    return ConfigError(key, value, f"there is no such key; {hint} (python -m tlprotocols --help lists all)")
 
 
 def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     """Hydra's and OmegaConf's many-line complaints in one line."""
     inner: BaseException | None = error
     while inner is not None:
-        text = str(inner)
-        if isinstance(inner, OmegaConfBaseException) and "is not in struct" in text:
-            return unknown(str(inner.full_key))
+        if isinstance(inner, OmegaConfBaseException) and "is not in struct" in str(inner):
+            key = str(inner.full_key)
+            return unknown(key, next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "..."))
+        if isinstance(inner, MissingConfigException) and "/" in (inner.missing_cfg_file or ""):
+            group, _, choice = str(inner.missing_cfg_file).rpartition("/")
+            return ConfigError(group, choice, f"must be one of {', '.join(inner.options or [])}")
         inner = inner.__cause__ or inner.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = "; ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line)

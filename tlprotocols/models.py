@@ -43,7 +43,7 @@ def alexnet_small(config: Config, classes: int) -> Network:
     stays on the plateau at ln K for many epochs.
     """
     c1, c2, c3, c4, c5 = (max(8, round(c * config.model.width / 8) * 8) for c in (64, 192, 384, 256, 256))
-    units, side = max(16, round(1024 * config.model.width)), config.dataset.pixels // 2 // 2 // 2 // 2
+    units, side = max(16, round(1024 * config.model.width)), (config.dataset.pixels + 1) // 2 // 2 // 2 // 2
     body = nn.Sequential(
         *(nn.Conv2d(3, c1, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(c1, c2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),

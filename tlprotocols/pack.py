@@ -14,8 +14,8 @@ from typing import Any, cast
 
 from tlprotocols.config import build
 from tlprotocols.errors import ConfigError
-from tlprotocols.plan import Plan, Run
-from tlprotocols.results import Files, read_row
+from tlprotocols.plan import Plan, Run, finished_row
+from tlprotocols.results import Files
 from tlprotocols.scheduler import Claim
 
 SHARED_FOLDER_LAG = 5.0  # seconds until a row that another node wrote must be visible here
@@ -74,10 +74,10 @@ class Pack:
         for id, role in self.runs:
             paths = Files(Path(self.results), id)
             config = build(json.loads(paths.config.read_bytes()))
-            lacks_curve = config.curve and not (paths.folder / "curve.csv").exists()
-            if read_row(paths.row) is None or lacks_curve:
-                runs[id] = Run(id, replace(config, results_dir=self.results), role, None, 0)
-        return Plan(cells=tuple(runs), runs=runs, rows={})
+            config = replace(config, results_dir=self.results)
+            if finished_row(config, role) is None:
+                runs[id] = Run(id, config, role, None, 0, 0)
+        return Plan(tuple(runs), runs, rows={}, running=frozenset(), failed={})
 
     def _block(self) -> None:
         failure = Files(Path(self.results), str(self.base)).failure

@@ -1,17 +1,18 @@
 """What a sweep comes to: cells, the unique runs behind them, what is finished, what remains, bases first.
 
-Pure but for reading which rows exist: it starts nothing and writes nothing.
+Pure but for reading what earlier runs left on disk: it starts nothing and writes nothing.
 """
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from tlprotocols.datasets import source
 from tlprotocols.hardware import precision
-from tlprotocols.results import Row, base_of, files, read_row, run_id
+from tlprotocols.results import Row, base_of, files, is_running, read_row, run_id
 from tlprotocols.schema import Config
-from tlprotocols.splits import check_counts, chosen, target_classes
+from tlprotocols.splits import check_counts, target_classes
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class Run:
 
     id: str
     config: Config
-    role: str  # "run": somebody asked for it; "base": it is only copied from
+    role: str  # "base": its weights are copied from, so it keeps them; "run" otherwise
     base: str | None  # id of the run that must be finished before
     images: int  # training images of an epoch
+    val_images: int
 
     @property
     def image_passes(self) -> int:
@@ -32,18 +34,33 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole sweep."""
+    """A whole sweep, at one moment."""
 
     cells: tuple[str, ...]  # run ids in the order of the sweep; equal cells share one
     runs: dict[str, Run]  # every unique run, the bases it needs included
     rows: dict[str, Row]  # of the finished ones
+    running: frozenset[str]  # in some other process at this moment
+    failed: dict[str, str]  # last line of the reason, by run; not tried again unless asked for
+
+    @property
+    def asked(self) -> list[Run]:
+        """The unique runs behind the cells, in their order."""
+        return [self.runs[id] for id in dict.fromkeys(self.cells)]
+
+    def state(self, run: Run) -> str:
+        """`finished`, `running`, `failed` (or blocked by a base that failed) or `to_run`."""
+        if run.id in self.rows:
+            return "finished"
+        if run.id in self.running:
+            return "running"
+        return "failed" if run.id in self.failed or run.base in self.failed else "to_run"
 
     @property
     def to_run(self) -> list[Run]:
         """What remains, bases first, then the longest first. Finished runs need no base any more."""
-        wanted = {id for id in self.cells if id not in self.rows}
-        bases = {base for id in wanted if (base := self.runs[id].base)} - set(self.rows)
-        order = [self.runs[id] for id in (*bases, *wanted - bases)]
+        wanted = {run.id for run in self.asked if self.state(run) == "to_run"}
+        bases = {base for id in wanted if (base := self.runs[id].base) and base not in self.rows}
+        order = (self.runs[id] for id in bases | wanted)
         return sorted(order, key=lambda run: (run.id not in bases, -run.image_passes, run.id))
 
     @property
@@ -73,7 +90,7 @@ def resolved(config: Config) -> Config:
     return config
 
 
-def plan(configs: Iterable[Config]) -> Plan:
+def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     """Plan a sweep of these configurations (resolved)."""
     cells: list[str] = []
     runs: dict[str, Run] = {}
@@ -81,25 +98,32 @@ def plan(configs: Iterable[Config]) -> Plan:
         run = _run(config, "run")
         cells.append(run.id)
         runs[run.id] = run
-        base = base_of(config)
-        if base is not None and run.base not in runs:
-            based = _run(base, "base")
-            runs[based.id] = based
-    return Plan(tuple(cells), runs, _finished(runs.values()))
+        if run.base is not None and run.base not in runs:
+            runs[run.base] = _run(cast(Config, base_of(config)), "base")
+    needed = {run.base for run in runs.values() if run.base}
+    runs = {id: dataclasses.replace(run, role="base") if id in needed else run for id, run in runs.items()}
+    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, run.role)) is not None}
+    rest = {id: files(run.config) for id, run in runs.items() if id not in rows}
+    running = frozenset(id for id, paths in rest.items() if is_running(paths))
+    failed = {id: paths.failure for id, paths in rest.items() if paths.failure.exists() and id not in running}
+    reasons = {id: path.read_text().strip().splitlines()[-1] for id, path in failed.items()}
+    return Plan(tuple(cells), runs, rows, running, {} if retry_failed else reasons)
+
+
+def finished_row(config: Config, role: str) -> Row | None:
+    """The row of a run that has left all that is asked of it: None if it must still run.
+
+    A curve if there should be one, and a base's weights, which other runs do not keep.
+    """
+    paths = files(config)
+    row, wanted = read_row(paths.row), {paths.curve: config.curve, paths.weights: role == "base"}
+    return row if all(path.exists() for path, needed in wanted.items() if needed) else None
 
 
 def _run(config: Config, role: str) -> Run:
     base, listed = base_of(config), source(config.dataset)
     counts: Sequence[int] = listed.counts["train"]
-    images = sum(len(chosen(config, label, counts[label])) for label in target_classes(config, listed.classes))
-    return Run(run_id(config), config, role, run_id(base) if base else None, images)
-
-
-def _finished(runs: Iterable[Run]) -> dict[str, Row]:
-    found = {}
-    for run in runs:
-        paths = files(run.config)
-        row = read_row(paths.row)
-        if row is not None and (not run.config.curve or (paths.folder / "curve.csv").exists()):
-            found[run.id] = row
-    return found
+    labels, n = target_classes(config, listed.classes), config.n_per_class
+    images = sum(counts[label] for label in labels) if n == "full" else len(labels) * int(n)
+    val_images = sum(listed.counts["val"][label] for label in labels)
+    return Run(run_id(config), config, role, run_id(base) if base else None, images, val_images)

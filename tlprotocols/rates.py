@@ -5,6 +5,7 @@ python -m tlprotocols.rates decay_epochs=3 high_lr_layers=2 epochs=90
 
 import sys
 
+from tlprotocols.errors import ConfigError
 from tlprotocols.schema import Config
 
 
@@ -45,7 +46,11 @@ def main() -> None:
     """Print the table of the configuration on the command line, equal epochs folded."""
     from tlprotocols.config import load
 
-    rates = table(load(*sys.argv[1:]))
+    try:
+        rates = table(load(*sys.argv[1:]))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     rows = list(zip(*rates.values(), strict=True))
     print(" ".join(["epochs".ljust(9), *(f"{layer:>8}" for layer in rates)]))
     start = 0

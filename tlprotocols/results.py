@@ -7,7 +7,9 @@ python -m tlprotocols.results results --to table.csv
 """
 
 import argparse
+import csv
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -15,11 +17,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from tlprotocols.schema import Config, Rates
 
 if TYPE_CHECKING:
     import pandas
 
+COUNTS = ("n_per_class", "base.n_per_class")  # columns of whole numbers and `full`
+TEXTS = ("run_id", "base_id", "dataset.fingerprint", "classes.source", "classes.target", "host")
 IDENTITY = 1  # version of the rule below; raise it and every id changes
 Row = dict[str, Any]
 
@@ -40,7 +46,7 @@ def factors(config: Config) -> Row:
 
 def run_id(config: Config) -> str:
     """Same factors, same id, on whatever machine: 64 bits of SHA-256 of the factors in canonical JSON."""
-    legacy = {key: about["legacy"] for key, about in _about().items() if about["legacy"] is not dataclasses.MISSING}
+    legacy = _legacy(type(config))  # type: ignore[arg-type]  # classes are hashable
     named = {key: value for key, value in factors(config).items() if key not in legacy or value != legacy[key]}
     text = json.dumps({"identity": IDENTITY, **named}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -87,10 +93,13 @@ def _flat(values: Any, path: str) -> Row:
     return found
 
 
-def _about() -> dict[str, Any]:
+@functools.cache
+def _legacy(kind: Any) -> Row:
+    """Values that later factors had before they existed."""
     from tlprotocols.config import keys
 
-    return {key.removesuffix(".name"): about for key, about in keys()}
+    known = {key: about["legacy"] for key, about in keys(kind)}
+    return {key: value for key, value in known.items() if value is not dataclasses.MISSING}
 
 
 def write_aside(path: Path, content: str | bytes) -> None:
@@ -141,6 +150,16 @@ class Files:
         return self.folder / "checkpoint.safetensors"
 
     @property
+    def curve(self) -> Path:
+        """Epoch by epoch, if it was asked for."""
+        return self.folder / "curve.csv"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that executes the run; the system lets go of it when that process ends."""
+        return self.folder / "lock"
+
+    @property
     def failure(self) -> Path:
         """Why the last attempt failed; gone once the run is finished."""
         return self.folder / "failed.txt"
@@ -149,6 +168,19 @@ class Files:
 def files(config: Config, results_dir: str | None = None) -> Files:
     """The files of a run."""
     return Files(Path(results_dir or config.results_dir).expanduser(), run_id(config))
+
+
+def is_running(paths: Files) -> bool:
+    """Whether some process executes the run at this moment."""
+    if not paths.lock.exists():
+        return False
+    lock = FileLock(paths.lock)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def read_row(path: Path) -> Row | None:
@@ -172,19 +204,39 @@ def load(results: str | os.PathLike[str] = "results", bases: bool = False) -> "p
     import pandas
 
     path = Path(results).expanduser()
-    if path.suffix in (".parquet", ".csv"):
-        texts = {"n_per_class": str, "run_id": str, "base_id": str}
-        table = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path, dtype=texts)
-        table["n_per_class"] = [n if n == "full" else int(n) for n in table["n_per_class"]]
+    if path.suffix == ".parquet":
+        rows = [{str(key): value for key, value in row.items()} for row in pandas.read_parquet(path).to_dict("records")]
+    elif path.suffix == ".csv":
+        with path.open(newline="") as file:
+            rows = [{key: _cell(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
     elif path.is_dir():
         found = sorted(file for file in os.listdir(path / "rows") if file[0] != ".") if (path / "rows").is_dir() else []
-        table = pandas.DataFrame([json.loads((path / "rows" / name).read_bytes()) for name in found])
+        rows = [json.loads((path / "rows" / name).read_bytes()) for name in found]
     else:
         raise FileNotFoundError(f"{path}: no results here; give the results_dir of a sweep, or an exported table")
-    if "role" in table and not bases:
-        table = table[table["role"] == "run"]
+    rows = [row for row in rows if bases or row.get("role", "run") == "run"]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = pandas.DataFrame([_present(row) for row in rows], columns=columns or None)
     by = [c for c in ("dataset", "split", "target", "seed", "n_per_class", "layers", "freeze") if c in table]
     return table.sort_values(by, key=_order).reset_index(drop=True) if by else table
+
+
+def _cell(key: str, text: str) -> Any:
+    """What `to_csv` wrote: texts that look like numbers stay texts, numbers keep their last bit."""
+    if key in TEXTS or text in ("", "True", "False"):
+        return {"": None, "True": True, "False": False}.get(text, text)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _present(row: Row) -> Row:
+    """A row without its missing values, in whatever kind of file it was kept."""
+    there = {key: value for key, value in row.items() if value is not None and value == value}
+    return there | {key: there[key] if there[key] == "full" else int(there[key]) for key in COUNTS if key in there}
 
 
 def _order(column: "pandas.Series[Any]") -> "pandas.Series[Any]":
@@ -204,7 +256,9 @@ def main() -> None:
     except FileNotFoundError as error:
         sys.exit(str(error))
     if asked.to.endswith(".parquet"):
-        table.astype({"n_per_class": str} if len(table) else {}).to_parquet(asked.to)
+        for key in set(COUNTS) & set(table):  # a parquet column holds numbers or texts
+            table[key] = [None if n != n else str(n).removesuffix(".0") for n in table[key]]
+        table.to_parquet(asked.to)
     elif asked.to.endswith(".csv"):
         table.to_csv(asked.to, index=False)
     else:

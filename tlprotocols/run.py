@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 
 from tlprotocols import __version__, checkpoints, models, transfer
 from tlprotocols.datasets.store import Store, images_needed
 from tlprotocols.errors import Stopped
 from tlprotocols.hardware import device
+from tlprotocols.plan import finished_row
 from tlprotocols.randomness import stream
 from tlprotocols.results import Files, Row, base_of, factors, files, read_row, run_id, write_aside
 from tlprotocols.schema import Config
@@ -41,16 +43,22 @@ def execute(
         Stopped: `stop` said so; the state is saved.
     """
     paths = files(config)
-    row = read_row(paths.row)
-    if row is not None and (not config.curve or (paths.folder / "curve.csv").exists()):
-        return row
     paths.folder.mkdir(parents=True, exist_ok=True)
     paths.row.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.lock):  # another process that has it is waited for, and then there is nothing left to do
+        return finished_row(config, role) or _execute(config, role, paths, advance, stop)
+
+
+def _execute(config: Config, role: str, paths: Files, advance: Callable[[int], None], stop: Callable[[], bool]) -> Row:
     log = Log(paths)
     log(f"{paths.id} begins: {factors(config)}")
-    row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measure(config, paths, log, advance, stop)}
+    measured = measure(config, role, paths, log, advance, stop)
+    row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measured}
     row |= {"role": role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
-    write_aside(paths.row, json.dumps(row, indent=1))
+    numbers = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+    }
+    write_aside(paths.row, json.dumps(numbers, indent=1))
     for leftover in (paths.checkpoint, paths.failure):
         leftover.unlink(missing_ok=True)
     log(f"finished: val_top1 {row['val_top1']:.4f}")
@@ -94,19 +102,23 @@ def network(config: Config, classes: int) -> models.Network:
 
 def measure(
     config: Config,
+    role: str,
     paths: Files,
     log: Callable[[str], None],
     advance: Callable[[int], None],
     stop: Callable[[], bool],
 ) -> Row:
     """Train the network and return its measurements, each a column."""
-    where = torch.device(device(config.machine))
+    where, started = torch.device(device(config.machine)), time.monotonic()
     Store.of(config).ensure(images_needed(config), workers=1)
     train, val = (selected(config, part, where) for part in ("train", "val"))
     classes = int(val.labels.max()) + 1
     net = network(config, classes).to(where).to(memory_format=torch.channels_last)
     sgd = transfer.optimizer(net, config)
     state = checkpoints.load_state(paths.checkpoint, net, sgd)
+    if config.curve and any("val_top1" not in point for point in state.curve):
+        paths.checkpoint.unlink()  # of a run that was begun without a curve
+        return measure(config, role, paths, log, advance, stop)
     if state.done:
         log(f"resumed after epoch {state.done}")
         advance(state.done * len(train))
@@ -129,9 +141,9 @@ def measure(
                 log(f"stopped after epoch {done}, as asked")
                 raise Stopped(f"after epoch {done} of {config.epochs}")
     train_loss = state.curve[-1]["train_loss"]
-    seconds = time.monotonic() - begun
+    training_seconds = time.monotonic() - begun
     learned, tested = evaluate(net, config, train), evaluate(net, config, val)
-    if config.layers == 0:  # only such runs can be somebody's base
+    if role == "base":
         checkpoints.save_weights(paths.weights, net)
     updates = state.done * math.ceil(len(train) / config.batch_size)
     return {
@@ -147,8 +159,8 @@ def measure(
         "classes_learned": classes,
         "train_images": len(train),
         "updates": updates,
-        "seconds": round(seconds, 3),
-        "images_per_second": round(state.done * len(train) / seconds, 1),
+        "seconds": round(time.monotonic() - started, 3),
+        "images_per_second": round(state.done * len(train) / training_seconds, 1),
         "device": torch.cuda.get_device_name() if where.type == "cuda" else _processor(),
     }
 
@@ -157,14 +169,15 @@ def _halves(right: np.ndarray, labels: np.ndarray) -> Row:
     """Accuracy on the even and on the odd images of each class: one to choose settings by, one to report."""
     starts = np.searchsorted(labels, labels)  # labels are ascending
     odd = (np.arange(len(labels)) - starts) % 2 == 1
-    return {"val_top1_even": float(right[~odd].mean()), "val_top1_odd": float(right[odd].mean())}
+    parts = {"val_top1_even": right[~odd], "val_top1_odd": right[odd]}
+    return {name: float(part.mean()) if len(part) else None for name, part in parts.items()}
 
 
 def _best(config: Config, state: checkpoints.State, paths: Files) -> Row:
     """Best and mean-of-ten-best accuracy, where there is a curve, which is kept as curve.csv."""
     if not config.curve:
         return {}
-    pd.DataFrame(state.curve).to_csv(paths.folder / "curve.csv", index=False)
+    pd.DataFrame(state.curve).to_csv(paths.curve, index=False)
     tops = sorted((point["val_top1"] for point in state.curve), reverse=True)
     return {"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])}
 

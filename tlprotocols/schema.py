@@ -139,7 +139,7 @@ class Config(Recipe):
     subset: str = factor(
         "which images: the first in file order, or a random order by seed", choices=("first", "random")
     )
-    split: int = factor("which class split", low=0)
+    split: int = factor("which class split", low=0, high=2**32 - 1)
     target: str = factor("which half of the split is learned; the other half is the source", choices=("A", "B"))
     seed: int = factor("which replicate of initialisation and order", low=0)
     high_lr_layers: int = factor("last layers that start at lr.high; the others start at lr.low", low=0)

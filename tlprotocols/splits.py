@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ def halves(config: Config, classes: Sequence[str]) -> dict[str, list[int]]:
             return _published(config, classes)
 
 
+@cache
 def random_halves(count: int, split: int) -> dict[str, list[int]]:
     """A random half of `count` classes and its complement; of an odd count, B has one more.
 

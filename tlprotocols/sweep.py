@@ -1,8 +1,10 @@
 """A sweep on this machine, as a person sees it: what will run, a bar with the time left, what failed, the table."""
 
 import json
+import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -10,39 +12,83 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 
 from tlprotocols import local
+from tlprotocols.cost import cost, remember
 from tlprotocols.plan import Plan, Run, plan, resolved
-from tlprotocols.results import Row, factors, files, write_aside
+from tlprotocols.results import Row, factors, files, read_row, write_aside
 from tlprotocols.schema import Config
 
 MEASURED = {"val_top1": "top-1", "val_loss": "val loss", "train_loss": "train loss", "base_top1": "base top-1"}
 MOST_ROWS = 60  # of a table in a terminal
 
 
-def sweep(configs: Sequence[Config], slots: list[int | None]) -> list[Row | None]:
-    """Run whatever of these configurations is not finished; returns the row of each, None where it failed.
+def sweep(
+    configs: Sequence[Config], slots: list[int | None], dry_run: bool = False, retry_failed: bool = False
+) -> list[Row | None]:
+    """Run whatever of these configurations is not finished; returns the row of each, None where there is none.
 
-    Everything is checked before anything starts: a ConfigError leaves no trace.
+    Everything is checked before anything starts: a ConfigError leaves no trace. `slots` are the workers, each with
+    the GPU it is pinned to. `dry_run` only prints the plan, which is also the state of a sweep that is under way.
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    planned = plan([resolved(config) for config in configs])
+    planned = plan([resolved(config) for config in configs], retry_failed)
+    if dry_run:
+        console.print(overview(planned))
+        print(summary(planned, len(slots)))
+        return local.rows(planned)
     _announce(console, planned, len(slots))
-    failed: dict[str, str] = {}
+    failed = {
+        run.id: f"in an earlier attempt ({planned.failed[run.id]})" for run in planned.asked if run.id in planned.failed
+    }
     if planned.to_run:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the workers are ended, too, when somebody ends us
         try:
             _fill_store(console, planned)
-            failed = _carry_out(console, planned, slots)
+            failed |= _carry_out(console, planned, slots)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here")
             raise
     rows = local.rows(planned)
-    _mark_asked_for(planned, rows)
+    mark_asked_for(planned, rows)
     console.print(table(planned, rows))
     for id, reason in failed.items():
         paths = files(planned.runs[id].config)
-        console.print(
-            f"[red]failed[/red] {_name(planned, planned.runs[id])}: {reason}\n       log: {paths.log}, {paths.failure}"
-        )
+        console.print(f"[red]failed[/red] {name(planned, planned.runs[id])}: {reason}", soft_wrap=True)
+        console.print(f"       log: {paths.log}, {paths.failure}", soft_wrap=True)
+    for id in planned.running:
+        console.print(f"running in another process: {name(planned, planned.runs[id])}", soft_wrap=True)
     return rows
+
+
+def summary(planned: Plan, slots: int) -> str:
+    """The plan in one line that a script can read."""
+    states = Counter(planned.state(run) for run in planned.asked)
+    todo = planned.to_run
+    bases = len({run.id for run in todo} - set(planned.cells))
+    hours = cost(todo).hours(todo, slots)
+    return (
+        f"plan: cells={len(planned.cells)} runs={len(planned.asked)} finished={states['finished']}"
+        f" running={states['running']} failed={states['failed']} to_run={states['to_run']} bases={bases}"
+        f" image_passes={planned.image_passes} hours={hours:.3f}"
+    )
+
+
+def overview(planned: Plan) -> Table:
+    """How the runs stand, per base network and images per class."""
+    guessed = cost(planned.to_run).guessed
+    shown = Table(caption="hours are a guess: this machine has not trained such runs yet" if guessed else None)
+    for name in ("base", "of", "n", "runs", "finished", "running", "failed", "to run", "image passes"):
+        shown.add_column(name, justify="left" if name in ("base", "of") else "right")
+    by: dict[tuple[str | None, str], list[Run]] = {}
+    for run in planned.asked:
+        by.setdefault((run.base, str(run.config.n_per_class)), []).append(run)
+    for (base, n), runs in by.items():
+        states = Counter(planned.state(run) for run in runs)
+        done = "" if base is None else "finished" if base in planned.rows else planned.state(planned.runs[base])
+        passes = sum(run.image_passes for run in runs if planned.state(run) == "to_run")
+        counts = [str(states[state]) for state in ("finished", "running", "failed", "to_run")]
+        of = f"split {runs[0].config.split} half {runs[0].config.target} seed {runs[0].config.seed}" if base else ""
+        shown.add_row(f"{base} {done}" if base else "none", of, n, str(len(runs)), *counts, f"{passes:,}")
+    return shown
 
 
 def table(planned: Plan, rows: Sequence[Row | None]) -> Table:
@@ -76,26 +122,30 @@ def _varying(planned: Plan) -> list[str]:
     return [*fixed, *(key for key in several if not key.startswith("base."))]
 
 
-def _name(planned: Plan, run: Run) -> str:
+def name(planned: Plan, run: Run) -> str:
+    """A run as a person knows it."""
     if run.role == "base":
         return f"base {run.id} (split {run.config.split}, half {run.config.target}, seed {run.config.seed})"
     row = factors(run.config)
     return " ".join([run.id, *(f"{key}={row[key]}" for key in _varying(planned) if key in row)])
 
 
-def _announce(console: Console, planned: Plan, workers: int) -> None:
-    todo = planned.to_run
-    bases = sum(run.role == "base" for run in todo)
-    finished = sum(id in planned.rows for id in set(planned.cells))
-    console.print(
-        f"{len(planned.cells)} cells, {len(set(planned.cells))} runs, {finished} finished, {len(todo) - bases} to run"
-        f" and {bases} base networks before them: {planned.image_passes:,} image passes on {workers} workers"
-        if todo
-        else f"{len(planned.cells)} cells, {len(set(planned.cells))} runs, all finished"
-    )
+def _announce(console: Console, planned: Plan, slots: int) -> None:
+    todo, states = planned.to_run, Counter(planned.state(run) for run in planned.asked)
+    said = [f"{len(planned.cells)} cells, {len(planned.asked)} runs"]
+    said += [f"{count} {state.replace('_', ' ')}" for state, count in states.items()]
+    if todo:
+        bases, costs = len({run.id for run in todo} - set(planned.cells)), cost(todo)
+        about = f"{3600 * costs.hours(todo, slots) / 60:.1f} minutes{' (a guess)' if costs.guessed else ''}"
+        said += [f"{bases} base networks first"] if bases else []
+        said += [f"{planned.image_passes:,} image passes on {slots} workers, about {about}"]
+    console.print(", ".join(said))
+    if states["failed"]:
+        console.print("failed runs stay failed: hydra.launcher.retry_failed=true tries them again")
 
 
-def _progress(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
+    """With the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     return Progress(*columns, MofNCompleteColumn(), TextColumn("{task.fields[unit]}"), console=console)
 
@@ -106,7 +156,7 @@ def _fill_store(console: Console, planned: Plan) -> None:
     if not total:
         return
     begun = time.monotonic()
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("decoding images", total=total, unit="images")
         for store, jobs in missing.items():
             store.ensure(jobs, local.cores(), lambda images: progress.advance(task, images))
@@ -118,7 +168,7 @@ def _fill_store(console: Console, planned: Plan) -> None:
 def _carry_out(console: Console, planned: Plan, slots: list[int | None]) -> dict[str, str]:
     done: dict[str, int] = {}  # images trained on, by run
     begun: dict[str, float] = {}
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task("training", total=planned.image_passes, unit="image passes")
 
         def listen(what: str, run: Run, detail: object) -> None:
@@ -128,20 +178,23 @@ def _carry_out(console: Console, planned: Plan, slots: list[int | None]) -> dict
             if what == "advance":
                 done[run.id] += int(str(detail))
             elif what == "retried":
-                console.print(f"[yellow]again[/yellow]  {_name(planned, run)}: {detail}")
+                console.print(f"[yellow]again[/yellow]  {name(planned, run)}: {detail}")
                 done[run.id] = 0
             else:
                 done[run.id] = run.image_passes  # also when it stopped early: nothing of it is left to do
                 seconds = f"{time.monotonic() - begun[run.id]:.1f} s" if run.id in begun else str(detail)
                 colour = "green" if what == "finished" else "red"
-                console.print(f"[{colour}]{what:8}[/{colour}] {_name(planned, run)}  {seconds}")
+                console.print(f"[{colour}]{what:8}[/{colour}] {name(planned, run)}  {seconds}")
             progress.update(task, completed=sum(done.values()))
 
-        return local.carry_out(planned, slots, listen)
+        failed = local.carry_out(planned, slots, listen)
+    pairs = [(run.config, read_row(files(run.config).row)) for run in planned.to_run if run.id not in failed]
+    remember([(config, row) for config, row in pairs if row is not None])
+    return failed
 
 
-def _mark_asked_for(planned: Plan, rows: Sequence[Row | None]) -> None:
-    """A base that somebody now asks for as a run becomes a row of the table."""
-    for id, row in zip(planned.cells, rows, strict=True):
+def mark_asked_for(planned: Plan, rows: Sequence[Row | None]) -> None:
+    """A base that somebody asks for as a run, too, becomes a row of the table."""
+    for id, row in dict(zip(planned.cells, rows, strict=True)).items():
         if row is not None and row["role"] == "base":
             write_aside(files(planned.runs[id].config).row, json.dumps(row | {"role": "run"}, indent=1))

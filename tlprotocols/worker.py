@@ -32,6 +32,8 @@ def serve(pipe: Connection, gpu: int | None) -> None:
             stop.busy = True
             config = build(json.loads(paths.config.read_bytes()))
             execute(config, role, advance=lambda images: pipe.send(("advance", images)), stop=lambda: stop.came)
+        except (BrokenPipeError, EOFError):  # the parent is gone, and with it everybody who wants this result
+            return
         except Exception as error:  # one failing run stops nothing else: its reason goes to its file and to the parent
             if stop.came:  # its state is saved, or the signal ended a process that it was waiting for: no failure
                 return

@@ -9,14 +9,24 @@ from omegaconf import DictConfig
 
 from tlprotocols.config import Composer
 from tlprotocols.errors import ConfigError
+from tlprotocols.results import Row
+from tlprotocols.schema import Config
 
 
 class LocalLauncher(Launcher):
     """Plans the whole sweep, runs what is not finished, prints the table."""
 
-    def __init__(self, workers: int | None = None) -> None:
-        """`workers`: processes; None is one per core, or one per GPU."""
-        self.workers = workers
+    def __init__(
+        self,
+        workers: int | None = None,
+        gpus: int | None = None,
+        per_gpu: int = 1,
+        dry_run: bool = False,
+        retry_failed: bool = False,
+    ) -> None:
+        """Values and meaning: conf/hydra/launcher/local.yaml."""
+        self.workers, self.gpus, self.per_gpu = workers, gpus, per_gpu
+        self.dry_run, self.retry_failed = dry_run, retry_failed
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `launch`."""
@@ -24,22 +34,36 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run every cell, or none if one of them cannot be run."""
-        from tlprotocols import hardware, local
         from tlprotocols.sweep import sweep
 
+        self._check()
         configs = [self.composer(overrides) for overrides in job_overrides]
-        on_gpus = hardware.device(configs[0].machine) == "cuda"
-        slots: list[int | None] = list(range(hardware.gpus())) if on_gpus else [None] * local.cores()
-        if self.workers is not None:
-            if not isinstance(self.workers, int) or self.workers < 1:
-                raise ConfigError(
-                    "hydra.launcher.workers", self.workers, "must be a whole number of at least 1, or null"
-                )
-            slots = [slots[i % len(slots)] for i in range(self.workers)]
-        rows = sweep(configs, slots)
-        returns = []
-        for row, overrides in zip(rows, job_overrides, strict=True):
-            job = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED if row else JobStatus.FAILED)
-            job.return_value = row["val_top1"] if row else RuntimeError(f"failed: {' '.join(overrides)}")
-            returns.append(job)
-        return returns
+        rows = sweep(configs, self._slots(configs[0]), self.dry_run, self.retry_failed)
+        return [self._job(list(overrides), row) for overrides, row in zip(job_overrides, rows, strict=True)]
+
+    def _job(self, overrides: list[str], row: Row | None) -> JobReturn:
+        """What a sweeper sees: the accuracy, or the failure."""
+        done = row is not None or self.dry_run
+        job = JobReturn(overrides=overrides, status=JobStatus.COMPLETED if done else JobStatus.FAILED)
+        job.return_value = row["val_top1"] if row else None if done else RuntimeError(f"failed: {' '.join(overrides)}")
+        return job
+
+    def _slots(self, config: Config) -> list[int | None]:
+        """One per worker: the GPU it is pinned to, or None."""
+        from tlprotocols import hardware, local
+
+        if hardware.device(config.machine) == "cpu":
+            return [None] * (self.workers or local.cores())
+        if not hardware.gpus():
+            raise ConfigError("machine.device", "cuda", "needs a GPU, and none is here; say machine.device=cpu or auto")
+        devices = [gpu for _ in range(self.per_gpu) for gpu in range(self.gpus or hardware.gpus())]
+        return [devices[worker % len(devices)] for worker in range(self.workers or len(devices))]
+
+    def _check(self) -> None:
+        for key in ("workers", "gpus", "per_gpu"):
+            value = getattr(self, key)
+            if not (value is None and key != "per_gpu") and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"hydra.launcher.{key}", value, "must be a whole number of at least 1, or null")
+        for key in ("dry_run", "retry_failed"):
+            if not isinstance(getattr(self, key), bool):
+                raise ConfigError(f"hydra.launcher.{key}", getattr(self, key), "must be true or false")

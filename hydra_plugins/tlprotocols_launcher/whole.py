@@ -38,5 +38,5 @@ class WholeSweeper(BasicSweeper):
         jobs = self.launcher.launch(cells, initial_job_idx=0)
         failed = sum(job.status is JobStatus.FAILED for job in jobs)
         if failed:
-            raise RunsFailed(f"{failed} of {len(jobs)} cells failed; the same command tries them again")
+            raise RunsFailed(f"{failed} of {len(jobs)} cells have no result; their reasons stand above")
         return jobs

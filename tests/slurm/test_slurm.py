@@ -63,8 +63,9 @@ def test_overlapping_submissions_return_at_once_and_run_each_run_once(tlp: Comma
     assert tlp.ask("squeue", "--noheader", f"--jobs={jobs}")
     status = tlp.slurm("layers=4,5", "hydra.launcher.dry_run=true")
     assert status.count(" in job ") == 3, status
+    assert "plan: cells=2 runs=2 finished=0 running=2 failed=0 to_run=0" in status
     printed = tlp.slurm("layers=5,6")
-    assert "submitted 1 runs" in printed
+    assert "submitted 1 in 1 tasks" in printed
     until(lambda: len(load(tlp.results)) == 3)
     assert set(lines(tlp.results, "begins").values()) == {1}
     assert len(lines(tlp.results, "begins")) == 4
@@ -88,7 +89,7 @@ def test_an_array_is_cut_at_the_clusters_limit(tlp: CommandLine) -> None:
     limit = int(re.findall(r"MaxArraySize\s*=\s*(\d+)", tlp.ask("scontrol", "show", "config"))[0])
     alone = ("hydra.launcher.pack_minutes=0", "hydra.launcher.partition=closed", "hydra.launcher.wait=false")
     printed = tlp.slurm("layers=0", "seed=range(1200)", *alone)
-    assert "submitted 1200 runs in 1200 tasks" in printed
+    assert "submitted 1200 in 1200 tasks" in printed
     (jobs,) = re.findall(r"squeue --jobs=(\S+)", printed)
     queued = tlp.ask("squeue", "--noheader", "--array", "--format=%F", f"--jobs={jobs}").split()
     tlp.ask("scancel", *jobs.split(","))

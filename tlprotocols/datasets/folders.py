@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tlprotocols.errors import ConfigError
 from tlprotocols.schema import Dataset
@@ -56,7 +56,7 @@ def read_image(file: str | Path, side: int) -> np.ndarray:
     try:
         with Image.open(file) as opened:
             picture = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ConfigError(
             "dataset.root", file, f"cannot be read as an image ({error}); mend or remove the file"
         ) from error

@@ -1,0 +1,234 @@
+"""From the command line to a configuration: every choice composes, every wrong value is named in one line."""
+
+import math
+import typing
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from tlprotocols.config import CONF, build, keys, load
+from tlprotocols.errors import ConfigError
+from tlprotocols.schema import AUGMENTS, PRECISIONS, SCHEDULES, Base, Classes, Config, Dataset, Machine, Model, Rates
+
+NEEDS = {  # what a choice cannot do without
+    "model=alexnet": ["dataset.side=64", "dataset.pixels=64"],
+    "recipe=plested2019": ["dataset=imagenet"],
+    "recipe=imagenet": ["dataset=imagenet"],
+    "base=none": ["layers=0"],
+    "classes=groups": ["classes.source=[a,b]", "classes.target=[c,d]"],
+}
+GROUPS = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/*.yaml"))
+LEGAL = dict(keys())
+NUMBERS = sorted(key for key, about in LEGAL.items() if about["low"] is not None and key not in ("lr.layers",))
+TUPLES = ("dataset.std",)
+
+
+def refused(composed, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        composed(*overrides)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_every_choice_of_every_group_can_run(composed, choice):
+    assert composed(choice, *NEEDS.get(choice, [])).check() is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "epochs", "batch", "pixels"),
+    [
+        ("glyphs", "alexnet_small", 8, 64, 32),
+        ("cifar10", "alexnet_small", 30, 64, 32),
+        ("cifar100", "alexnet_small", 30, 64, 32),
+        ("folder", "alexnet_small", 30, 64, 32),
+        ("tiny_imagenet", "alexnet_small", 30, 64, 56),
+        ("imagenet", "alexnet", 90, 256, 224),
+    ],
+)
+def test_a_dataset_alone_brings_its_model_and_recipe(composed, dataset, model, epochs, batch, pixels):
+    config = composed(f"dataset={dataset}")
+    found = (config.dataset.name, config.model.name, config.epochs, config.batch_size, config.dataset.pixels)
+    assert found == (dataset, model, epochs, batch, pixels)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "layers", "freeze", "high", "decay"),
+    [("scratch", 0, 0, 8, 30), ("commonly_used", 7, 0, 8, 30), ("fine_tune", 6, 0, 1, 5), ("frozen", 6, 6, 1, 5)],
+)
+def test_protocols_are_the_papers(composed, protocol, layers, freeze, high, decay):
+    config = composed("dataset=imagenet", f"protocol={protocol}")
+    found = (config.layers, config.freeze, config.high_lr_layers, config.decay_epochs)
+    assert found == (layers, freeze, high, decay)
+
+
+def test_the_frozen_protocol_freezes_what_it_copies(composed):
+    assert composed("protocol=frozen", "layers=4").freeze == 4
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["layers=4", "n_per_class=full"],
+        ["layers=4", "layers=5"],
+        ["dataset=imagenet", "lr.layers.conv1=0.0005"],
+        ["lr.layers.conv1=0.0005", "protocol=frozen", "layers=3"],
+        ["dataset=tiny_imagenet", "recipe=glyphs", "epochs=3", "base.lr.high=0.5"],
+        ["epochs=3", "recipe=small", "dataset=cifar10", "dataset.pad=1"],
+        ["base=self", "classes=groups", "classes.source=[a,b]", "classes.target=[c]"],
+        ["model=alexnet", "dataset.side=70", "dataset.pixels=64", "decay_epochs=${lr.step}"],
+        ["protocol=scratch", "lr.step=4", "machine.device=cpu", "++seed=3", "results_dir=there"],
+    ],
+    ids=" ".join,
+)
+def test_the_fast_way_to_a_cell_is_hydras_own(composed, overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        whole = compose("config", overrides)
+    assert composed(*overrides) == build(typing.cast(dict, OmegaConf.to_container(whole, resolve=True)))
+
+
+def test_a_notebook_gets_what_the_command_line_runs(composed):
+    assert load("layers=4", "dataset=cifar10") == composed("layers=4", "dataset=cifar10")
+
+
+def test_a_later_cell_does_not_inherit_from_an_earlier_one(composed):
+    before = composed()
+    composed("layers=2", "lr.layers.conv2=0.5", "lr.high=0.3")
+    assert composed() == before
+
+
+def _kind(key):
+    kind = Config
+    for name in key.split(".")[:-1]:
+        kind = {"lr": Rates, "dataset": Dataset, "model": Model, "base": Base, "classes": Classes, "machine": Machine}[
+            name
+        ]
+        if key.startswith("base.lr."):
+            kind = Base.__dataclass_fields__["lr"].type
+            break
+    return str(typing.get_type_hints(kind)[key.rsplit(".", 1)[-1]])
+
+
+WHOLE = [key for key in NUMBERS if "int" in _kind(key)]
+REAL = [key for key in NUMBERS if "float" in _kind(key) and key not in TUPLES]
+
+
+@pytest.mark.parametrize("key", [*WHOLE, *REAL])
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_a_number_below_its_range_is_named_with_its_key(composed, key, data):
+    low = LEGAL[key]["low"]
+    value = data.draw(st.integers(-(10**9), int(low) - 1) if key in WHOLE else st.floats(-1e9, low, exclude_max=True))
+    if key in REAL:
+        value = float(f"{value:.6g}")
+    line = refused(composed, f"{key}={value}")
+    assert line.startswith(f"{key}={value}: must be ")
+    assert f"{low}" in line
+
+
+@pytest.mark.parametrize("key", ["layers", "freeze", "high_lr_layers", "split", "dropout", "momentum", "model.width"])
+@settings(max_examples=8, deadline=None)
+@given(over=st.integers(1, 10**9))
+def test_a_number_above_its_range_is_named_with_its_key(composed, key, over):
+    most = {"layers": 7, "freeze": 7, "high_lr_layers": 8}.get(key, LEGAL[key]["high"])
+    value = math.ceil(most) + over
+    assert refused(composed, f"{key}={value}").startswith(f"{key}={value}: must be ")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    layers=st.integers(0, 7),
+    frozen=st.floats(0, 1),
+    high=st.integers(0, 8),
+    decay=st.integers(0, 10**6),
+    n=st.one_of(st.just("full"), st.integers(1, 10**6)),
+    split=st.integers(0, 2**32 - 1),
+    seed=st.integers(0, 10**12),
+    schedule=st.sampled_from([s for s in SCHEDULES if s != "step_all"]),
+    augment=st.sampled_from(AUGMENTS),
+    precision=st.sampled_from(PRECISIONS),
+)
+def test_a_number_inside_its_range_is_taken(
+    composed, layers, frozen, high, decay, n, split, seed, schedule, augment, precision
+):
+    wanted = {"layers": layers, "freeze": round(layers * frozen), "high_lr_layers": high, "decay_epochs": decay}
+    wanted |= {"n_per_class": n, "split": split, "seed": seed, "schedule": schedule, "augment": augment}
+    wanted |= {"precision": precision}
+    config = composed(*(f"{key}={value}" for key, value in wanted.items()))
+    assert {key: getattr(config, key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("layers=9", "layers=9: must be from 0 to 7"),
+        ("layers=x", "layers=x: must be a whole number"),
+        ("layers=2.5", "layers=2.5: must be a whole number"),
+        ("layers=inf", "layers=inf: must be a whole number"),
+        ("layers=nan", "layers=nan: must be a whole number"),
+        ("layers=null", "layers=null: must be a whole number"),
+        ("layers=true", "layers=True: must be a whole number"),
+        ("layers=[1,2]", "layers=[1, 2]: must be a whole number"),
+        ("n_per_class=0", "n_per_class=0: must be a whole number of at least 1, or full"),
+        ("n_per_class=Full", "n_per_class=Full: must be a whole number of at least 1, or full"),
+        ("lr.high=inf", "lr.high=inf: must be a number"),
+        ("lr.high=nan", "lr.high=nan: must be a number"),
+        ("lr=0.1", "lr=0.1: is a group of keys"),
+        ("lr.layers=0.1", "lr.layers=0.1: is a group of keys"),
+        ("lr.layers=null", "lr.layers=null: is a group of keys"),
+        ("lr.layers.conv1=-1", "lr.layers.conv1=-1: must be a number of at least 0"),
+        ("curve=1", "curve=1: must be true or false"),
+        ("freeze_random=maybe", "freeze_random=maybe: must be true or false"),
+        ("target=C", "target=C: must be one of A, B"),
+        ("schedule=cosine", "schedule=cosine: must be one of own_clock, join_low, extra_step, step_all, both"),
+        ("dataset.mean=0.5", "dataset.mean=0.5: must be a list"),
+        ("dataset.mean=[0.5,0.5]", "dataset.mean=[0.5, 0.5]: must be three numbers"),
+        ("dataset.std=[0.5,0.5,0]", "dataset.std=0: must be a number of at least 1e-06"),
+        ("dataset.pixels=40", "dataset.pixels=40: must be from 16 to 36"),
+        ("results_dir=[a]", "results_dir=['a']: must be text"),
+        ("~freeze", "freeze=: is missing"),
+        ("freeze=7 layers=4", "freeze=7: must be at most layers=4; to freeze random layers say freeze_random=true"),
+        ("base=none layers=1", "layers=1: must be 0 with base=none"),
+        ("schedule=step_all decay_epochs=0", "decay_epochs=0: must be at least 1"),
+        ("model=alexnet dataset.side=64 dataset.pixels=64 model.width=2", "model.width=2.0: must be 1"),
+        ("classes=groups", "classes=groups: needs classes.source"),
+    ],
+)
+def test_a_wrong_value_is_one_line(composed, override, line):
+    assert refused(composed, *override.split()).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("override", "near"),
+    [
+        ("layer=3", "layers"),
+        ("n_per_clas=3", "n_per_class"),
+        ("+freez=3", "freeze"),
+        ("lr.hihg=3", "lr.high"),
+        ("base.epoch=3", "base.epochs"),
+        ("+machine.devise=cpu", "machine.device"),
+    ],
+)
+def test_an_unknown_key_suggests_the_one_that_was_meant(composed, override, near):
+    line = refused(composed, override)
+    assert line.startswith(override.lstrip("+").split("=")[0])
+    assert f"did you mean {near}?" in line
+
+
+@pytest.mark.parametrize("override", ["lr.layers.conv9=0.1", "+lr.layers.conv9=0.1"])
+def test_a_rate_for_a_layer_that_is_not_there(composed, override):
+    assert refused(composed, override).startswith("lr.layers.conv9=")
+
+
+@pytest.mark.parametrize("override", ["dataset=nosuch", "classes.source=[a", "a b", "layers=${nosuch}", "protocol="])
+def test_what_hydra_complains_about_is_one_line_with_the_words_typed(composed, override):
+    assert override in refused(composed, override)
+
+
+def test_random_layers_are_frozen_only_on_request(composed):
+    assert composed("layers=0", "freeze=3", "freeze_random=true").freeze == 3

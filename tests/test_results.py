@@ -1,0 +1,322 @@
+"""Who a run is, and the table: golden ids, what changes them and what must not, rows that are whole or not there."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+
+import pandas as pd
+import pytest
+
+from tlprotocols import config as config_module
+from tlprotocols.config import keys
+from tlprotocols.results import base_of, factors, load, run_id, write_aside
+from tlprotocols.schema import Config, factor
+
+GOLDEN = {
+    "": "60f6d566642fd92e",
+    "layers=0": "db873d1162edd1e4",
+    "layers=4 n_per_class=full split=3 seed=7": "2212afbee0b5231a",
+    "protocol=frozen layers=3 base=self": "b33ebac6ebcbde62",
+    "dataset=imagenet n_per_class=500 classes=yosinski schedule=both": "1a53ddeeecc1e449",
+    "dataset=cifar10 lr.layers.conv1=0.0005 subset=random target=A": "e11f7c4c401c3b24",
+    "classes=groups classes.source=[cat,dog] classes.target=[ship,truck]": "381ef02789a11755",
+}
+CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
+OTHER = {  # another legal value of every factor, beside that of the default configuration
+    "epochs": 9,
+    "batch_size": 65,
+    "momentum": 0.8,
+    "weight_decay": 0.01,
+    "dropout": 0.1,
+    "augment": "none",
+    "precision": "bf16",
+    "layers": 5,
+    "freeze": 1,
+    "freeze_random": "true",
+    "n_per_class": "full",
+    "subset": "random",
+    "split": 1,
+    "target": "A",
+    "seed": 1,
+    "high_lr_layers": 2,
+    "decay_epochs": 4,
+    "schedule": "both",
+    "lr.high": 0.5,
+    "lr.step": 7,
+    "lr.gamma": 0.5,
+    "lr.low": 0.1,
+    "lr.layers": {"lr.layers.conv1": 0.1},
+    "dataset.name": {"dataset.name": "folder"},
+    "dataset.side": 33,
+    "dataset.pixels": 31,
+    "dataset.pad": 3,
+    "dataset.mean": "[0.5,0.5,0.4]",
+    "dataset.std": "[0.25,0.25,0.2]",
+    "dataset.val_per_class": 21,
+    "dataset.fingerprint": "changed",
+    "model.name": {"model": "alexnet", "model.width": 1, "dataset.side": 64, "dataset.pixels": 64},
+    "model.width": 0.5,
+    "base.epochs": 11,
+    "base.batch_size": 65,
+    "base.momentum": 0.8,
+    "base.weight_decay": 0.01,
+    "base.dropout": 0.1,
+    "base.augment": "none",
+    "base.precision": "bf16",
+    "base.name": {"base": "self"},
+    "base.n_per_class": "full",
+    "base.lr.high": 0.5,
+    "base.lr.step": 7,
+    "base.lr.gamma": 0.5,
+    "classes.name": {"classes": "natman"},
+    "classes.source": "[a]",
+    "classes.target": "[a]",
+}
+FACTORS = sorted(key for key, about in keys() if about["factor"])
+SETTINGS = {
+    "dataset.root": "somewhere",
+    "dataset.download": "true",
+    "machine.device": "cpu",
+    "machine.store": "elsewhere",
+    "machine.checkpoint_minutes": 1,
+    "curve": "true",
+    "results_dir": "there",
+}
+
+
+def changed(plain, key, *overrides):
+    if key == "dataset.fingerprint":
+        config = plain(*overrides)
+        return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, fingerprint="f" * 16))
+    values = OTHER[key] if isinstance(OTHER[key], dict) else {key: OTHER[key]}
+    return plain(*overrides, *(f"{name}={value}" for name, value in values.items()))
+
+
+@pytest.mark.parametrize(("overrides", "id"), GOLDEN.items())
+def test_ids_stay_what_they_are(plain, overrides, id):
+    assert run_id(plain(*overrides.split())) == id
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "dataset=glyphs",
+        "weight_decay=0.0005",
+        "lr.gamma=1e-1 dropout=0.0",
+        "dropout=0",
+        "seed=0 split=0 layers=6",
+        "layers=6 split=0 seed=0",
+        "layers=3 layers=6",
+        "n_per_class=10.0",
+        "model=alexnet_small recipe=glyphs",
+        "lr.layers.conv1=null",
+        "dataset.mean=[0.5,0.50,5e-1]",
+    ],
+)
+def test_saying_what_holds_anyway_changes_no_id(plain, overrides):
+    assert run_id(plain(*overrides.split())) == run_id(plain())
+
+
+def test_one_and_one_point_nought_are_one_value(plain):
+    assert run_id(plain("lr.high=1")) == run_id(plain("lr.high=1.0"))
+    assert run_id(plain("model.width=1")) == run_id(plain("model.width=1.0"))
+
+
+@pytest.mark.parametrize("key", sorted(SETTINGS))
+def test_the_machine_is_not_in_the_id(plain, key):
+    assert run_id(plain(f"{key}={SETTINGS[key]}")) == run_id(plain())
+    assert key not in factors(plain())
+
+
+def test_every_setting_and_every_factor_is_tried_here():
+    assert set(OTHER) == set(FACTORS)
+    assert set(SETTINGS) == {key for key, about in keys() if not about["factor"]}
+
+
+@pytest.mark.parametrize("key", FACTORS)
+def test_every_factor_is_in_the_id(plain, key):
+    assert run_id(changed(plain, key)) != run_id(plain())
+
+
+def test_no_two_changes_give_the_same_id(plain):
+    assert len({run_id(changed(plain, key)) for key in FACTORS}) == len(FACTORS)
+
+
+@pytest.mark.parametrize("key", [key for key in FACTORS if key.startswith("base.")])
+def test_the_base_of_a_run_that_copies_nothing_cannot_matter(plain, key):
+    assert run_id(changed(plain, key, *CANNOT_MATTER.split())) == run_id(plain(*CANNOT_MATTER.split()))
+
+
+def test_columns_are_named_as_overrides(plain):
+    row = factors(plain("lr.layers.conv1=0.0005", "base=self", "n_per_class=full"))
+    found = {key: row[key] for key in ("dataset", "model", "base", "classes", "lr.layers.conv1", "n_per_class")}
+    assert found == {
+        "dataset": "glyphs",
+        "model": "alexnet_small",
+        "base": "self",
+        "classes": "random",
+        "lr.layers.conv1": 0.0005,
+        "n_per_class": "full",
+    }
+
+
+def test_a_later_factor_with_its_legacy_value_changes_no_id(plain, monkeypatch):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Later(Config):
+        warmup: int = factor("epochs of rising rates", low=0, legacy=0)
+
+    monkeypatch.setattr(config_module, "keys", lambda kind=Later, path="": keys(kind, path))
+    config = plain()
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    assert run_id(Later(**values, warmup=0)) == run_id(config)
+    assert run_id(Later(**values, warmup=1)) != run_id(config)
+    assert factors(Later(**values, warmup=0))["warmup"] == 0
+
+
+def base_id(config):
+    return run_id(base_of(config))
+
+
+def test_runs_of_one_split_and_seed_share_one_base(plain):
+    runs = [
+        "layers=1",
+        "layers=7 freeze=3",
+        "n_per_class=full",
+        "n_per_class=50 subset=random",
+        "epochs=3",
+        "lr.high=1",
+    ]
+    runs += ["lr.layers.conv1=1", "schedule=both", "high_lr_layers=8", "decay_epochs=1", "augment=none", "curve=true"]
+    runs += ["dropout=0.3", "momentum=0", "weight_decay=0", "batch_size=1", "freeze=7 freeze_random=true", "lr.step=1"]
+    assert {base_id(plain(*run.split())) for run in runs} == {base_id(plain())}
+
+
+@pytest.mark.parametrize(
+    "key", ["split", "seed", "target", "dataset.side", "model.width", "base.epochs", "base.lr.high"]
+)
+def test_each_of_these_has_its_own_base(plain, key):
+    assert base_id(changed(plain, key)) != base_id(plain())
+
+
+def test_the_base_learns_the_other_half_by_its_own_recipe(plain):
+    config = plain(
+        "target=B", "split=2", "seed=3", "layers=5", "base.epochs=4", "base.lr.high=0.5", "base.n_per_class=9"
+    )
+    base = base_of(config)
+    found = (base.target, base.split, base.seed, base.layers, base.freeze, base.epochs, base.lr.high, base.n_per_class)
+    assert found == ("A", 2, 3, 0, 0, 4, 0.5, 9)
+    assert base_of(plain("target=A")).target == "B"
+    assert base_of(plain("base=self")).target == "B"
+    assert base_of(base) is None
+
+
+def test_no_transfer_needs_no_base(plain):
+    assert base_of(plain("layers=0")) is None
+    assert base_of(plain("layers=0", "base=none")) is None
+
+
+def test_a_reader_sees_all_of_a_row_or_none(tmp_path):
+    file, done = tmp_path / "row.json", threading.Event()
+    texts = [json.dumps({"number": number, "filling": "x" * 1_000_000}) for number in range(30)]
+
+    def write():
+        for text in texts:
+            write_aside(file, text)
+        done.set()
+
+    writer, read = threading.Thread(target=write), 0
+    writer.start()
+    while not done.is_set():
+        if file.exists():
+            assert len(json.loads(file.read_text())["filling"]) == 1_000_000
+            read += 1
+    writer.join()
+    assert read > 0
+    assert [f.name for f in tmp_path.iterdir()] == ["row.json"]
+
+
+def some_rows(n_per_class=(50, "full", 10), bases=("full", 50, None)):
+    """Rows of three runs and a base, with what is hard to keep: fractions, missing values, texts like numbers."""
+    for number, (n, base) in enumerate(zip(n_per_class, bases, strict=True)):
+        yield {
+            "run_id": f"000000000000000{number}",
+            "base_id": "1234567890123456" if base else None,
+            "dataset": "glyphs",
+            "dataset.fingerprint": "0000000000001e23",
+            "n_per_class": n,
+            "layers": 5,
+            "base.n_per_class": base,
+            "augment": "none",
+            "lr.low": 1e-4,
+            "val_top1": 0.1 + 0.2 + number / 7,
+            "val_loss": 1 / 3,
+            "collapsed": number == 1,
+            "role": "run",
+        }
+    yield {"run_id": "b" * 16, "dataset": "glyphs", "n_per_class": 50, "layers": 0, "val_top1": 0.5, "role": "base"}
+
+
+def put(folder, rows):
+    (folder / "rows").mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        write_aside(folder / "rows" / f"{row['run_id']}.json", json.dumps(row))
+
+
+def test_the_table_is_sorted_and_leaves_bases_out(tmp_path):
+    put(tmp_path, some_rows())
+    assert load(tmp_path)["n_per_class"].tolist() == [10, 50, "full"]
+    assert load(tmp_path, bases=True)["run_id"].tolist()[1] == "b" * 16
+
+
+def test_the_table_can_be_read_while_rows_are_added(tmp_path):
+    (tmp_path / "rows").mkdir()
+    template = next(some_rows())
+    adding = threading.Thread(
+        target=lambda: [put(tmp_path, [template | {"run_id": f"{number:016}"}]) for number in range(100)]
+    )
+    adding.start()
+    lengths = []
+    while adding.is_alive():
+        table = load(tmp_path)
+        assert len(table) == 0 or table.notna().all(axis=None)
+        lengths.append(len(table))
+    adding.join()
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 2
+    assert len(load(tmp_path)) == 100
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_exported_table_is_the_same_table(tmp_path, suffix):
+    put(tmp_path / "results", some_rows())
+    file = tmp_path / f"table.{suffix}"
+    line = [sys.executable, "-m", "tlprotocols.results", str(tmp_path / "results"), "--to", str(file)]
+    ended = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"3 rows -> {file}\n"
+    kept, table = load(file), load(tmp_path / "results")
+    pd.testing.assert_frame_equal(kept, table, check_exact=True)
+    assert [type(n) for n in kept["n_per_class"]] == [int, int, str]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_without_rows_can_be_exported(tmp_path, suffix, command):
+    (tmp_path / "results" / "rows").mkdir(parents=True)
+    file = tmp_path / f"table.{suffix}"
+    assert command(str(tmp_path / "results"), "--to", str(file), module="tlprotocols.results").returncode == 0
+    assert len(load(file)) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere", "--to", "a.csv"], "nowhere: no results here"),
+        ([".", "--to", "a.xls"], "must end in .csv or .parquet"),
+    ],
+)
+def test_what_cannot_be_exported(command, arguments, words):
+    ended = command(*arguments, module="tlprotocols.results")
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1

@@ -1,0 +1,211 @@
+"""Learning: stopped and resumed is never stopped, bit for bit; what a row says of collapse and divergence."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tlprotocols import checkpoints, transfer
+from tlprotocols.datasets.store import Store
+from tlprotocols.results import base_of, files, read_row
+from tlprotocols.run import execute, network, selected
+from tlprotocols.splits import halves
+from tlprotocols.train import Images, evaluate, fit
+
+CPU = torch.device("cpu")
+MACHINES = ("seconds", "images_per_second", "date", "host", "log", "device")  # what may differ between equal runs
+
+
+class Killed(BaseException):
+    """What a test raises where the system would kill."""
+
+
+def killed_after(epochs):
+    heard = []
+
+    def advance(images):
+        heard.append(images)
+        if len(heard) > epochs:
+            raise Killed
+
+    return advance
+
+
+def numbers(row):
+    return {key: value for key, value in row.items() if key not in MACHINES}
+
+
+def trained(config, net, sgd, done=0, epochs=None):
+    for finished, _ in fit(net, sgd, config, selected(config, "train", CPU), done=done):
+        if finished == epochs:
+            break
+    return net, sgd
+
+
+def bits(net, sgd):
+    momenta = [sgd.state[p]["momentum_buffer"] for group in sgd.param_groups for p in group["params"]]
+    return [*transfer.weights(net).values(), *momenta]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, precision):
+    config = cfg("layers=0", "epochs=4", "dropout=0.3", "decay_epochs=2", "augment=crop_flip", f"precision={precision}")
+    config_net = network(config, 4)
+    whole = bits(*trained(config, config_net, transfer.optimizer(config_net, config)))
+    first = network(config, 4)
+    sgd = transfer.optimizer(first, config)
+    trained(config, first, sgd, epochs=epochs)
+    checkpoints.save_state(tmp_path / "checkpoint", first, sgd, checkpoints.State(done=epochs))
+    torch.manual_seed(12345)  # nothing may hang on what another process has drawn
+    np.random.seed(12345)
+    second = network(config, 4)
+    sgd = transfer.optimizer(second, config)
+    state = checkpoints.load_state(tmp_path / "checkpoint", second, sgd)
+    assert state.done == epochs
+    for one, other in zip(whole, bits(*trained(config, second, sgd, done=state.done)), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("layers", [0, 5])
+def test_a_run_that_was_killed_writes_the_row_of_one_that_was_not(cfg, tmp_path, layers):
+    rows = {}
+    for name in ("whole", "killed"):
+        asked = (f"layers={layers}", "epochs=5", "curve=true", "machine.checkpoint_minutes=0", "dropout=0.3")
+        config = cfg(*asked, f"results_dir={tmp_path / name}")
+        if layers:
+            execute(base_of(config), role="base")
+        if name == "killed":
+            for epochs in (3, 1):
+                with pytest.raises(Killed):
+                    execute(config, advance=killed_after(epochs))
+                assert files(config).checkpoint.exists()
+                assert not files(config).row.exists()
+        rows[name] = execute(config)
+        assert not files(config).checkpoint.exists()
+    assert "resumed after epoch 3" in files(config).log.read_text()
+    assert numbers(rows["whole"]) == numbers(rows["killed"])
+    curves = [(tmp_path / name / "runs" / rows[name]["run_id"] / "curve.csv").read_bytes() for name in rows]
+    assert curves[0] == curves[1]
+
+
+def test_a_curve_that_is_asked_for_late_is_whole(cfg, tmp_path):
+    asked = ("layers=0", "epochs=3", "machine.checkpoint_minutes=0", f"results_dir={tmp_path}")
+    with pytest.raises(Killed):
+        execute(cfg(*asked), advance=killed_after(2))
+    row = execute(cfg(*asked, "curve=true"))
+    curve = (tmp_path / "runs" / row["run_id"] / "curve.csv").read_text().split("\n")
+    assert [line.split(",")[0] for line in curve] == ["epoch", "1", "2", "3", ""]
+    assert all(all(line.split(",")) for line in curve)
+
+
+def test_a_checkpoint_cut_short_begins_again(cfg, tmp_path):
+    config = cfg("layers=0", "machine.checkpoint_minutes=0", f"results_dir={tmp_path}")
+    with pytest.raises(Killed):
+        execute(config, advance=killed_after(1))
+    whole = files(config).checkpoint.read_bytes()
+    files(config).checkpoint.write_bytes(whole[: len(whole) // 2])
+    row = execute(config)
+    assert "resumed" not in files(config).log.read_text()
+    assert numbers(row) == numbers(execute(cfg("layers=0", f"results_dir={tmp_path / 'other'}")))
+
+
+def test_a_finished_run_is_not_run_again(cfg, tmp_path):
+    config = cfg("layers=0", f"results_dir={tmp_path}")
+    row = execute(config)
+
+    def unwanted(images):
+        raise AssertionError
+
+    assert execute(config, advance=unwanted) == row == read_row(files(config).row)
+
+
+def test_seeds_and_splits_give_other_networks(cfg, tmp_path):
+    rows = [execute(cfg("layers=0", asked, f"results_dir={tmp_path}")) for asked in ("seed=0", "seed=1", "split=1")]
+    assert len({row["train_loss"] for row in rows}) == 3
+    assert len({row["run_id"] for row in rows}) == 3
+
+
+def test_a_run_learns(cfg, tmp_path):
+    row = execute(cfg("layers=0", "epochs=30", "n_per_class=12", "lr.high=0.05", f"results_dir={tmp_path}"))
+    assert row["val_top1"] > 0.6  # four classes: chance is 0.25
+    assert row["train_eval_loss"] < 1
+    assert not row["collapsed"]
+    assert not row["diverged"]
+
+
+def test_a_row_counts_classes_images_and_updates(cfg, tmp_path):
+    row = execute(cfg("layers=0", "epochs=3", "n_per_class=9", "batch_size=16", f"results_dir={tmp_path}"))
+    found = {key: row[key] for key in ("classes_learned", "train_images", "updates", "n_per_class", "base_id", "role")}
+    counts = {"classes_learned": 4, "train_images": 36, "updates": 9}
+    assert found == counts | {"n_per_class": 9, "base_id": None, "role": "run"}
+
+
+def test_a_row_is_the_mean_of_its_halves(cfg, tmp_path):
+    row = execute(cfg("layers=0", f"results_dir={tmp_path}"))
+    assert row["val_top1"] == pytest.approx((row["val_top1_even"] + row["val_top1_odd"]) / 2)
+    assert row["val_top1"] * 16 == pytest.approx(round(row["val_top1"] * 16))
+
+
+def test_loss_that_is_not_finite_is_called_diverged(cfg, tmp_path):
+    row = execute(cfg("layers=0", "epochs=9", "lr.high=1e30", f"results_dir={tmp_path}"))
+    assert row["diverged"]
+    assert not row["collapsed"]
+    assert row["updates"] < 9
+    assert not math.isfinite(row["train_loss"])
+
+
+def test_a_run_at_ln_k_is_called_collapsed(cfg, tmp_path):
+    shrunk = ("weight_decay=90", "momentum=0", "lr.high=0.01", "high_lr_layers=8")
+    row = execute(cfg("layers=0", "epochs=4", *shrunk, f"results_dir={tmp_path}"))
+    assert row["train_loss"] == pytest.approx(math.log(4), abs=0.01)
+    assert row["collapsed"]
+    assert not row["diverged"]
+
+
+def test_runs_use_the_first_n_of_their_own_classes(cfg):
+    config = cfg("layers=0", "split=1", "target=A", "n_per_class=5")
+    store = Store.of(config)
+    wanted = [store.source.images("train", c, 16)[:5] for c in halves(config, store.source.classes)["A"]]
+    images, labels = selected(config, "train", CPU)[slice(None)]
+    assert np.array_equal(images.numpy(), np.concatenate(wanted))
+    assert labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
+
+
+def test_validation_uses_every_image_of_the_target_classes(cfg):
+    config = cfg("layers=0", "n_per_class=1")
+    store = Store.of(config)
+    wanted = [store.source.images("val", label, 16) for label in halves(config, store.source.classes)["B"]]
+    assert np.array_equal(selected(config, "val", CPU)[slice(None)][0].numpy(), np.concatenate(wanted))
+
+
+def test_an_evaluation_is_the_mean_over_its_images(cfg):
+    config = cfg("layers=0")
+    net, images = network(config, 4), selected(config, "val", CPU)
+    whole = evaluate(net, config, images)
+    one_by_one = [
+        evaluate(net, config, Images(images.stored, images.rows[i : i + 1], images.labels[i : i + 1], CPU))
+        for i in range(len(images))
+    ]
+    assert whole.loss == pytest.approx(np.mean([score.loss for score in one_by_one]), rel=1e-5)
+    assert whole.top1 == np.mean([score.top1 for score in one_by_one])
+    assert whole.right.tolist() == [bool(score.right[0]) for score in one_by_one]
+
+
+def test_every_epoch_has_its_own_order(cfg):
+    config = cfg("layers=0", "epochs=2", "augment=none", "dropout=0", "lr.high=0", "batch_size=1", "weight_decay=0")
+    seen = []
+
+    class Watched(Images):
+        def __getitem__(self, which):
+            if len(which):
+                seen.append(which.tolist())
+            return super().__getitem__(which)
+
+    train = selected(config, "train", CPU)
+    net = network(config, 4)
+    list(fit(net, transfer.optimizer(net, config), config, Watched(train.stored, train.rows, train.labels, CPU)))
+    first, second = (sum(seen[at : at + 16], []) for at in (0, 16))
+    assert sorted(first) == sorted(second) == list(range(16))
+    assert first != second

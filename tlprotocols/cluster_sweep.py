@@ -29,7 +29,7 @@ def sweep(configs: Sequence[Config], cluster: Cluster) -> list[Row | None] | Non
 
     None if there is nothing to wait for: with `wait=false`, and with `dry_run`, which only prints the state of things.
     """
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=True)
     cluster.check()
     planned = plan([resolved(slurm.on_nodes(config, cluster)) for config in configs], cluster.retry_failed)
     planned, queued = _with_queue(planned, cluster.retry_failed)
@@ -78,8 +78,8 @@ def _report(console: Console, planned: Plan, run: Run, line: str) -> None:
     """A line about a run, and where to read more."""
     paths, claim = files(run.config), Claim.read(files(run.config))
     logs = [str(path) for path in (paths.log, paths.failure) if path.exists()] + ([claim.log] if claim else [])
-    console.print(line, soft_wrap=True)
-    console.print(f"       log: {', '.join(logs)}" if logs else "       it never began", soft_wrap=True)
+    console.print(line)
+    console.print(f"       log: {', '.join(logs)}" if logs else "       it never began")
 
 
 def _status(console: Console, planned: Plan, queued: dict[str, Claim], cluster: Cluster) -> None:
@@ -105,7 +105,7 @@ def _announce(
     said += [f"{count} {state.replace('_', ' ')}" for state, count in states.items()]
     if submitted.claims:
         said += [f"submitted {len(submitted.claims)} in {submitted.packs} tasks of jobs {', '.join(submitted.jobs)}"]
-    console.print(", ".join(said), soft_wrap=True)
+    console.print(", ".join(said))
     if states["failed"]:
         console.print("failed runs stay failed: hydra.launcher.retry_failed=true tries them again")
     if submitted.refused:

@@ -110,7 +110,7 @@ def _hear(pool: Pool, waiting: list[Run], finished: set[str], failed: dict[str, 
         assert run is not None
         try:
             what, detail = worker.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # the latter if it had not read its task yet
             what, detail = _after_death(pool, worker, run, waiting, retried)
         pool.listen(what, run, detail)
         if what != "advance":

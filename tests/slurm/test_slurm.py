@@ -59,7 +59,7 @@ def test_overlapping_submissions_return_at_once_and_run_each_run_once(tlp: Comma
     printed = tlp.slurm("layers=4,5", "hydra.launcher.wait=false")
     assert time.monotonic() - begun < 10
     (jobs,) = re.findall(r"squeue --jobs=(\S+)", printed)
-    assert "3 runs" in printed
+    assert "submitted 3 in 2 tasks" in printed
     assert tlp.ask("squeue", "--noheader", f"--jobs={jobs}")
     status = tlp.slurm("layers=4,5", "hydra.launcher.dry_run=true")
     assert status.count(" in job ") == 3, status
@@ -120,7 +120,7 @@ def build_frozen(tlp: CommandLine, *overrides: str):  # type: ignore[no-untyped-
 
 
 def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
-    sweep = ("layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "model.width=1")
+    sweep = ("layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=5", "model.width=1")
     sweep += ("hydra.launcher.mem_gb=1", "hydra.launcher.pack_minutes=0")
     tlp.slurm(*sweep, "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
     by_n = {}
@@ -128,17 +128,17 @@ def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
         config = build(json.loads(path.read_bytes()))
         by_n[config.n_per_class] = run_id(config)
     tlp.ask("scancel", *{job_of(tlp.results, id).split("_")[0] for id in by_n.values()})
-    (tlp.results / "runs" / by_n[5] / "weights.safetensors" / "in the way").mkdir(parents=True)
+    (tlp.results / "runs" / by_n[5] / "checkpoint.safetensors" / "in the way").mkdir(parents=True)
     process = tlp.start(*SLURM, *sweep)
     kill_workers(tlp, by_n[6], times=2)
     printed = process.communicate(timeout=120)[0]
     assert process.returncode == 1, printed
     assert load(tlp.results)["run_id"].to_list() == [by_n[7]], printed
     reasons = re.sub(r"\s+", " ", printed)
-    for n, cause in ((5, "IsADirectoryError"), (6, "exit code -9"), (400, "out of memory")):
+    for n, cause in ((5, "OSError"), (6, "exit code -9"), (400, "out of memory")):
         named = [line for line in reasons.split("failed ") if by_n[n] in line and cause in line]
         assert named, printed
-        assert f"runs/{by_n[n]}/log.txt" in reasons
+        assert f"slurm/{job_of(tlp.results, by_n[n])}_0_log.out" in reasons
         assert cause in (tlp.results / "runs" / by_n[n] / "failed.txt").read_text()
 
 

@@ -107,7 +107,7 @@ def test_a_base_that_fails_blocks_its_dependants_and_nothing_else(tlp: CommandLi
     assert len(load(tlp.results)) == 1
     assert printed.count(f"blocked: its base {base} failed (IsADirectoryError") >= 2
     jobs = {job_of(tlp.results, config.parent.name) for config in tlp.results.glob("runs/*/config.json")}
-    assert not jobs & set(tlp.ask("squeue", "--noheader", "--array", "--format=%i").split())
+    until(lambda: not jobs & set(tlp.ask("squeue", "--noheader", "--array", "--format=%i").split()))
 
 
 def build_frozen(tlp: CommandLine, *overrides: str):  # type: ignore[no-untyped-def]

@@ -1,0 +1,177 @@
+"""Packs of runs and who has claimed them: what of the SLURM launcher needs no SLURM."""
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tlprotocols import pack, scheduler, slurm
+from tlprotocols.config import read
+from tlprotocols.errors import ConfigError, Stopped
+from tlprotocols.plan import Run, plan
+from tlprotocols.results import Files, files
+from tlprotocols.run import execute
+from tlprotocols.scheduler import Claim
+from tlprotocols.schema import Config
+
+OPTIONS = Path(slurm.__file__).with_name("conf") / "hydra" / "launcher" / "slurm.yaml"
+
+
+def options(**changes: object) -> dict[str, object]:
+    """The values of slurm.yaml."""
+    from omegaconf import OmegaConf
+
+    return {**OmegaConf.to_container(OmegaConf.load(OPTIONS)), **changes}  # type: ignore[dict-item]
+
+
+def cluster(**changes: object) -> slurm.Cluster:
+    values = {key: value for key, value in options(**changes).items() if key != "_target_"}
+    read_options: slurm.Cluster = read(slurm.Cluster, values, "hydra.launcher.")
+    return read_options
+
+
+def runs(plain: Callable[..., Config], *seconds: float) -> tuple[list[Run], dict[str, float]]:
+    made = [Run(f"run{n}", plain(), "run", None, 0, 0) for n in range(len(seconds))]
+    return made, {run.id: value for run, value in zip(made, seconds, strict=True)}
+
+
+def test_packs_hold_every_run_once_in_about_equal_time(plain: Callable[..., Config]) -> None:
+    made, seconds = runs(plain, *[60.0] * 40, *[600.0] * 5)
+    found = slurm.packs(made, seconds, workers=1, minutes=30)
+    assert sorted(run.id for group in found for run in group) == sorted(seconds)
+    loads = [sum(seconds[run.id] for run in group) for group in found]
+    assert len(found) == 3
+    assert max(loads) - min(loads) <= 60
+
+
+@pytest.mark.parametrize(
+    ("minutes", "workers", "count"),
+    [
+        pytest.param(0, 1, 6, id="a pack a run"),
+        pytest.param(1, 1, 6, id="six minutes"),
+        pytest.param(1, 3, 2, id="wide"),
+    ],
+)
+def test_the_number_of_packs(plain: Callable[..., Config], minutes: float, workers: int, count: int) -> None:
+    assert len(slurm.packs(*runs(plain, *[60.0] * 6), workers, minutes)) == count
+
+
+def test_every_parameter_has_a_type_and_a_comment() -> None:
+    lines = [line for line in OPTIONS.read_text().splitlines()[2:] if line]
+    assert {line.split(":")[0] for line in lines} == {field.name for field in dataclasses.fields(slurm.Cluster)}
+    assert all("  # " in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "legal"),
+    [
+        ("time", 0, "a whole number of at least 1"),
+        ("mem_gb", "much", "a number of at least 0.1"),
+        ("wait", "later", "true or false"),
+        ("setup", "module load", "must be a list"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name(key: str, value: object, legal: str) -> None:
+    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{key}={value}: .*{legal}"):
+        cluster(**{key: value})
+
+
+def test_gpus_of_the_jobs_decide_the_device(plain: Callable[..., Config]) -> None:
+    assert slurm.on_nodes(plain(), cluster(gpus=2)).machine.device == "cuda"
+    assert slurm.on_nodes(plain(), cluster(gres="gpu:1")).machine.device == "cuda"
+    assert slurm.on_nodes(plain(), cluster()).machine.device == "cpu"
+    assert cluster(gpus=2, per_gpu=3).workers == 6
+
+
+def test_no_sbatch_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="hydra/launcher=slurm: needs sbatch"):
+        cluster().check()
+
+
+def script(folder: Path, name: str, text: str) -> None:
+    """A command of SLURM's that says what it is told to."""
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_one_call_of_squeue_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path, "squeue", f'echo "$@" >> {tmp_path}/calls; echo "7_1 RUNNING"; echo "9 PENDING"')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert scheduler.queued([*(f"7_{n}" for n in range(1000)), "9", "12"]) == {"7_1": "RUNNING", "9": "PENDING"}
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.endswith("--jobs=12,7,9")
+    script(tmp_path, "squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
+    assert scheduler.queued(["7"]) == {}
+    script(tmp_path, "squeue", 'echo "Unable to contact slurm controller" >&2; exit 1')
+    with pytest.raises(scheduler.NoAnswer):
+        scheduler.queued(["7"])
+
+
+@pytest.mark.parametrize(
+    ("known", "printed", "kind"),
+    [
+        ("JobId=7 JobState=CANCELLED ExitCode=0:15", "", "cancelled"),
+        ("JobId=7 JobState=TIMEOUT ExitCode=0:15", "", "time"),
+        ("JobId=7 JobState=FAILED ExitCode=137:0", "slurmstepd: error: Exceeded job memory limit", "memory"),
+        ("JobId=7 JobState=FAILED ExitCode=1:0", "slurmstepd: error: Detected 1 oom_kill event", "memory"),
+        ("JobId=7 JobState=OUT_OF_MEMORY ExitCode=0:125", "", "memory"),
+        ("JobId=7 JobState=NODE_FAIL ExitCode=0:0", "", "node"),
+        ("", "", "unknown"),
+    ],
+)
+def test_why_a_job_left_nothing(
+    known: str, printed: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path, "scontrol", f'echo "{known}"')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "log").write_text(printed)
+    found, sentence = scheduler.why_lost(Claim("7", str(tmp_path / "log"), "now"))
+    assert found == kind
+    assert sentence.startswith("its SLURM job 7 ended without a result (")
+
+
+def test_a_claim_counts_while_its_job_is_queued(
+    cfg: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(cfg("layers=0"), results_dir=str(tmp_path))
+    (run,) = plan([config]).asked
+    files(config).folder.mkdir(parents=True)
+    assert slurm.in_queue([run]) == {}
+    claim = Claim("7_3", "log", "now")
+    claim.write(files(config))
+    monkeypatch.setattr(scheduler, "queued", lambda jobs: {"7_3": "PENDING"} if list(jobs) else {})
+    assert slurm.in_queue([run]) == {run.id: claim}
+    monkeypatch.setattr(scheduler, "queued", lambda jobs: {"7_2": "RUNNING"})
+    assert slurm.in_queue([run]) == {}
+
+
+def test_a_pack_without_its_base_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pack, "SHARED_FOLDER_LAG", 0.0)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    base = Files(tmp_path, "b" * 16)
+    base.folder.mkdir(parents=True)
+    base.failure.write_text("Traceback\nValueError: no")
+    pack.Pack(str(tmp_path), (("a" * 16, "run"),), base.id)()
+    assert f"blocked: the base {base.id} is not there (ValueError: no)" in capsys.readouterr().out
+
+
+def test_a_stopped_run_saves_its_state_and_goes_on(cfg: Callable[..., Config], tmp_path: Path) -> None:
+    config = dataclasses.replace(cfg("layers=0", "epochs=4"), results_dir=str(tmp_path / "stopped"))
+    seen: list[int] = []
+    with pytest.raises(Stopped, match="after epoch 2 of 4"):
+        execute(config, advance=seen.append, stop=lambda: len(seen) == 2)
+    assert not files(config).row.exists()
+    row = execute(config)
+    assert "resumed after epoch 2" in files(config).log.read_text()
+    whole = execute(dataclasses.replace(config, results_dir=str(tmp_path / "whole")))
+    assert {key: row[key] for key in ("train_loss", "val_loss", "val_top1")} == {
+        key: whole[key] for key in ("train_loss", "val_loss", "val_top1")
+    }
+    assert json.loads(files(config).row.read_text())["updates"] == whole["updates"]

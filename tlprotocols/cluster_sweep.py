@@ -13,12 +13,13 @@ from rich.console import Console
 
 from tlprotocols import local, scheduler, slurm
 from tlprotocols.cost import cost, remember
+from tlprotocols.errors import RunsFailed
 from tlprotocols.plan import Plan, Run, finished_row, plan, resolved
 from tlprotocols.results import Row, files, write_aside
 from tlprotocols.scheduler import Claim
 from tlprotocols.schema import Config
 from tlprotocols.slurm import Cluster, Submitted
-from tlprotocols.sweep import mark_asked_for, name, overview, progress_bar, summary, table
+from tlprotocols.sweep import MOST_ROWS, mark_asked_for, name, overview, progress_bar, summary, table
 
 FIRST_LOOK, SLOWEST_LOOK = 15.0, 120.0  # seconds between two calls of squeue; it grows
 SECOND_LOOK = 4.0  # seconds until a job that left the queue without a result is looked for again
@@ -41,9 +42,12 @@ def sweep(configs: Sequence[Config], cluster: Cluster) -> list[Row | None] | Non
     submitted = slurm.submit(planned.to_run, cost(planned.to_run).seconds, cluster)
     _announce(console, planned, submitted, queued, cluster)
     open_ = [planned.runs[id] for id in dict.fromkeys([run.id for run in planned.to_run] + list(queued))]
+    if submitted.refused and not (cluster.wait and submitted.claims):
+        raise RunsFailed(f"the cluster took {len(submitted.claims)} runs and no more: {submitted.refused}")
     if not cluster.wait and open_:
         return None
-    failed |= _follow(console, planned, open_, cluster)
+    if open_:
+        failed |= _follow(console, planned, open_, cluster)
     rows = local.rows(planned)
     mark_asked_for(planned, rows)
     remember([(run.config, row) for run in open_ if (row := finished_row(run.config, run.role)) is not None])
@@ -86,10 +90,12 @@ def _status(console: Console, planned: Plan, queued: dict[str, Claim], cluster: 
     """The plan, and where every queued or failed run is."""
     console.print(overview(planned))
     states = scheduler.queued(claim.job for claim in queued.values())
-    for id, claim in queued.items():
+    for id, claim in list(queued.items())[:MOST_ROWS]:
         run = planned.runs[id]
         state = f"{states.get(claim.job, 'ended').lower()} in job {claim.job}"
         _report(console, planned, run, f"{name(planned, run)}: {state}")
+    if len(queued) > MOST_ROWS:
+        console.print(f"{len(queued) - MOST_ROWS} more are queued: claim.json in a run's folder names its job")
     for run in planned.runs.values():
         reason = planned.failed.get(run.id) or (_blocked(run, planned.failed) if run.base in planned.failed else None)
         if reason and run.id not in planned.rows:
@@ -108,7 +114,7 @@ def _announce(
     console.print(", ".join(said))
     if states["failed"]:
         console.print("failed runs stay failed: hydra.launcher.retry_failed=true tries them again")
-    if submitted.refused:
+    if submitted.refused and submitted.claims:
         console.print(f"[red]the cluster took no more[/red] ({submitted.refused}); the same command submits the rest")
     claims = (*submitted.claims.values(), *queued.values())
     jobs = list(dict.fromkeys(claim.job.partition("_")[0] for claim in claims))

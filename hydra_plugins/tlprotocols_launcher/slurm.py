@@ -9,6 +9,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from tlprotocols.config import Composer, read
+from tlprotocols.errors import ConfigError
 
 
 class SlurmLauncher(Launcher):
@@ -28,10 +29,15 @@ class SlurmLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit every cell, or none if one of them cannot be run."""
         from tlprotocols.cluster_sweep import sweep
+        from tlprotocols.scheduler import NoAnswer
         from tlprotocols.slurm import Cluster
 
         cluster: Cluster = read(Cluster, self.options, "hydra.launcher.")
-        rows = sweep([self.composer(overrides) for overrides in job_overrides], cluster)
+        configs = [self.composer(overrides) for overrides in job_overrides]
+        try:
+            rows = sweep(configs, cluster)
+        except NoAnswer as error:
+            raise ConfigError("hydra/launcher", "slurm", f"SLURM gives no answer ({error}); try again later") from error
         returns = []
         for number, overrides in enumerate(job_overrides):
             row = rows[number] if rows else None

@@ -64,11 +64,12 @@ def test_overlapping_submissions_return_at_once_and_run_each_run_once(tlp: Comma
     status = tlp.slurm("layers=4,5", "hydra.launcher.dry_run=true")
     assert status.count(" in job ") == 3, status
     assert "plan: cells=2 runs=2 finished=0 running=2 failed=0 to_run=0" in status
-    printed = tlp.slurm("layers=5,6")
-    assert "submitted 1 in 1 tasks" in printed
+    at_once = [tlp.start(*SLURM, "layers=5,6"), tlp.start(*SLURM, "layers=6,5")]
+    printed = "".join(process.communicate(timeout=120)[0] for process in at_once)
+    assert printed.count("submitted 1 in 1 tasks") == 1, printed
+    assert [process.returncode for process in at_once] == [0, 0]
     until(lambda: len(load(tlp.results)) == 3)
-    assert set(lines(tlp.results, "begins").values()) == {1}
-    assert len(lines(tlp.results, "begins")) == 4
+    assert list(lines(tlp.results, "begins").values()) == [1] * 4
 
 
 def test_a_cancelled_job_is_resumed_by_the_same_command(tlp: CommandLine) -> None:
@@ -83,6 +84,25 @@ def test_a_cancelled_job_is_resumed_by_the_same_command(tlp: CommandLine) -> Non
     tlp.slurm(*sweep)
     assert lines(tlp.results, "resumed after epoch") == {folder.name: 1}
     assert len(load(tlp.results)) == 1
+
+
+def test_ctrl_c_leaves_the_jobs(tlp: CommandLine) -> None:
+    process = tlp.start(*SLURM, "layers=0", "+hydra.launcher.parameters.hold=true")
+    until(lambda: list(tlp.results.glob("runs/*/claim.json")))
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    printed = process.communicate(timeout=10)[0]
+    assert process.returncode == 130
+    (job,) = re.findall(r"the jobs go on; .* scancel (\d+) ends them", printed)
+    assert tlp.ask("squeue", "--noheader", f"--jobs={job}")
+    tlp.ask("scancel", job)
+
+
+def test_what_sbatch_refuses_is_said_in_one_line(tlp: CommandLine) -> None:
+    printed = tlp.slurm("layers=0", "hydra.launcher.partition=nowhere", code=1)
+    assert "the cluster took 0 runs and no more: " in printed
+    assert "invalid partition specified: nowhere" in printed
+    assert "Traceback" not in printed
 
 
 def test_an_array_is_cut_at_the_clusters_limit(tlp: CommandLine) -> None:

@@ -43,10 +43,10 @@ def test_every_choice_of_every_group_can_run(composed, choice):
     ("dataset", "model", "epochs", "batch", "pixels"),
     [
         ("glyphs", "alexnet_small", 8, 64, 32),
-        ("cifar10", "alexnet_small", 30, 64, 32),
-        ("cifar100", "alexnet_small", 30, 64, 32),
-        ("folder", "alexnet_small", 30, 64, 32),
-        ("tiny_imagenet", "alexnet_small", 30, 64, 56),
+        ("cifar10", "alexnet_small", 30, 32, 32),
+        ("cifar100", "alexnet_small", 30, 32, 32),
+        ("folder", "alexnet_small", 30, 32, 32),
+        ("tiny_imagenet", "alexnet_small", 30, 32, 56),
         ("imagenet", "alexnet", 90, 256, 224),
     ],
 )

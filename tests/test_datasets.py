@@ -40,7 +40,9 @@ def test_every_mode_is_read_as_torchvision_reads_it(tmp_path, mode, suffix):
 
 
 @pytest.mark.parametrize("side", [16, 32, 37])
-@pytest.mark.parametrize("size", [(53, 37), (37, 53), (37, 37), (32, 32), (32, 33), (100, 33), (31, 64), (16, 17), (8, 9)])
+@pytest.mark.parametrize(
+    "size", [(53, 37), (37, 53), (37, 37), (32, 32), (32, 33), (100, 33), (31, 64), (16, 17), (8, 9)]
+)
 def test_resize_and_middle_crop_are_torchvisions(tmp_path, size, side):
     file = tmp_path / "picture.png"
     NOISE.resize(size).save(file)

@@ -114,7 +114,9 @@ def test_every_group_has_its_layers_rate(protocol):
 
 
 def test_the_rate_of_the_epoch_is_the_one_that_is_used(protocol):
-    config = protocol(6, 0, "epochs=3", "high_lr_layers=8", "decay_epochs=1", "lr.gamma=0", "weight_decay=0", "momentum=0")
+    config = protocol(
+        6, 0, "epochs=3", "high_lr_layers=8", "decay_epochs=1", "lr.gamma=0", "weight_decay=0", "momentum=0"
+    )
     net = network(config, 4)
     sgd, after = transfer.optimizer(net, config), [copied_weights(net)]
     for _ in fit(net, sgd, config, selected(config, "train", CPU)):

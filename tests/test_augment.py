@@ -105,7 +105,7 @@ def test_a_draw_depends_on_the_image_alone(plain):
 def test_every_epoch_and_every_seed_draws_anew(plain, changed):
     config = sized(plain("augment=crop_flip"), 16, 2)
     other = sized(plain("augment=crop_flip", "seed=1"), 16, 2) if changed == "seed" else config
-    same = (drawn(config, 0) == drawn(other, changed == "epoch")).float().mean(0)
+    same = (drawn(config, 0) == drawn(other, int(changed == "epoch"))).float().mean(0)
     assert same.numpy() == pytest.approx([1 / 9, 1 / 9, 1 / 2], abs=0.02)
 
 

@@ -41,8 +41,8 @@ def refused(ended, tmp_path):
         ("dataset.root=nowhere", "dataset.root=nowhere: is not a folder; it must hold train/CLASS/image files"),
         ("dataset.root=null", "dataset.root=null: is needed; it must hold train/CLASS/image files"),
         (
-            "dataset=imagenet dataset.root=. dataset.side=64 dataset.pixels=64",
-            "dataset.root=.: must hold train/WNID/.*image-net.org",
+            "dataset=tiny_imagenet dataset.root=.",
+            "dataset.root=.: must be the unpacked tiny-imagenet folder, with train/",
         ),
         ("dataset=nosuch", "dataset=nosuch"),
         ("hydra.launcher.workers=0", "hydra.launcher.workers=0: must be a whole number of at least 1, or null"),

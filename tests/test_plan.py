@@ -50,6 +50,11 @@ def test_the_longest_come_first_after_the_bases(sweep):
     assert planned.image_passes == 96 + 96 + 60 + 8
 
 
+def test_a_base_comes_first_however_short_it_is(sweep):
+    planned = sweep("layers=4 n_per_class=full epochs=9 base.epochs=1", "layers=0 n_per_class=full epochs=8")
+    assert [(run.role, run.image_passes) for run in planned.to_run] == [("base", 48), ("run", 432), ("run", 384)]
+
+
 def test_a_base_that_is_asked_for_is_one_run(sweep, cfg):
     own = "layers=0 target=A n_per_class=full high_lr_layers=8 decay_epochs=10 dropout=0.2 lr.high=0.02 lr.low=0.02"
     for cells in (["layers=4", own], [own, "layers=4"]):

@@ -206,6 +206,6 @@ def test_every_epoch_has_its_own_order(cfg):
     train = selected(config, "train", CPU)
     net = network(config, 4)
     list(fit(net, transfer.optimizer(net, config), config, Watched(train.stored, train.rows, train.labels, CPU)))
-    first, second = (sum(seen[at : at + 16], []) for at in (0, 16))
+    first, second = ([image for batch in seen[at : at + 16] for image in batch] for at in (0, 16))
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image, ImageDraw
 
 from tlprotocols.config import composer
@@ -16,6 +17,8 @@ from tlprotocols.datasets.store import Store
 from tlprotocols.plan import resolved
 from tlprotocols.schema import Config
 
+settings.register_profile("repeatable", derandomize=True, deadline=None)  # a test fails every time or never
+settings.load_profile("repeatable")
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "orange")

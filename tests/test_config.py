@@ -43,10 +43,10 @@ def test_every_choice_of_every_group_can_run(composed, choice):
     ("dataset", "model", "epochs", "batch", "pixels"),
     [
         ("glyphs", "alexnet_small", 8, 64, 32),
-        ("cifar10", "alexnet_small", 30, 64, 32),
-        ("cifar100", "alexnet_small", 30, 64, 32),
-        ("folder", "alexnet_small", 30, 64, 32),
-        ("tiny_imagenet", "alexnet_small", 30, 64, 56),
+        ("cifar10", "alexnet_small", 30, 32, 32),
+        ("cifar100", "alexnet_small", 30, 32, 32),
+        ("folder", "alexnet_small", 30, 32, 32),
+        ("tiny_imagenet", "alexnet_small", 30, 32, 56),
         ("imagenet", "alexnet", 90, 256, 224),
     ],
 )
@@ -119,11 +119,12 @@ REAL = [key for key in NUMBERS if "float" in _kind(key) and key not in TUPLES]
 
 
 @pytest.mark.parametrize("key", [*WHOLE, *REAL])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_a_number_below_its_range_is_named_with_its_key(composed, key, data):
     low = LEGAL[key]["low"]
-    value = data.draw(st.integers(-(10**9), int(low) - 1) if key in WHOLE else st.floats(-1e9, low, exclude_max=True))
+    below = st.integers(-(10**9), int(low) - 1) if key in WHOLE else st.floats(-1e9, low - 1e-3)
+    value = data.draw(below)
     if key in REAL:
         value = float(f"{value:.6g}")
     line = refused(composed, f"{key}={value}")
@@ -132,7 +133,7 @@ def test_a_number_below_its_range_is_named_with_its_key(composed, key, data):
 
 
 @pytest.mark.parametrize("key", ["layers", "freeze", "high_lr_layers", "split", "dropout", "momentum", "model.width"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(over=st.integers(1, 10**9))
 def test_a_number_above_its_range_is_named_with_its_key(composed, key, over):
     most = {"layers": 7, "freeze": 7, "high_lr_layers": 8}.get(key, LEGAL[key]["high"])
@@ -140,7 +141,7 @@ def test_a_number_above_its_range_is_named_with_its_key(composed, key, over):
     assert refused(composed, f"{key}={value}").startswith(f"{key}={value}: must be ")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     layers=st.integers(0, 7),
     frozen=st.floats(0, 1),

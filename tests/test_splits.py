@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tlprotocols.errors import ConfigError
@@ -81,7 +81,6 @@ def test_published_lists_need_the_thousand_synsets(plain, classes, names):
         halves(plain(f"classes={classes}"), names)
 
 
-@settings(deadline=None)
 @given(fewer=st.integers(1, 500), more=st.integers(0, 500), label=st.integers(0, 999), seed=st.integers(0, 99))
 @pytest.mark.parametrize("subset", ["first", "random"])
 def test_fewer_images_are_among_more(plain, subset, fewer, more, label, seed):

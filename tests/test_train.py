@@ -95,8 +95,8 @@ def test_a_curve_that_is_asked_for_late_is_whole(cfg, tmp_path):
     with pytest.raises(Killed):
         execute(cfg(*asked), advance=killed_after(2))
     row = execute(cfg(*asked, "curve=true"))
-    curve = (tmp_path / "runs" / row["run_id"] / "curve.csv").read_text().split("\n")
-    assert [line.split(",")[0] for line in curve] == ["epoch", "1", "2", "3", ""]
+    curve = (tmp_path / "runs" / row["run_id"] / "curve.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in curve] == ["epoch", "1", "2", "3"]
     assert all(all(line.split(",")) for line in curve)
 
 
@@ -206,6 +206,6 @@ def test_every_epoch_has_its_own_order(cfg):
     train = selected(config, "train", CPU)
     net = network(config, 4)
     list(fit(net, transfer.optimizer(net, config), config, Watched(train.stored, train.rows, train.labels, CPU)))
-    first, second = (sum(seen[at : at + 16], []) for at in (0, 16))
+    first, second = ([image for batch in seen[at : at + 16] for image in batch] for at in (0, 16))
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second

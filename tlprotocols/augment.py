@@ -16,18 +16,19 @@ from tlprotocols.schema import Config, Dataset
 
 @dataclass(frozen=True)
 class Draws:
-    """One (top, left, mirrored) per image: int64 (N,), int64 (N,), bool (N,)."""
+    """One (top, left, mirrored) per image: int64 (N,), int64 (N,), bool (N,) or None where nothing is mirrored."""
 
     top: torch.Tensor
     left: torch.Tensor
-    flip: torch.Tensor
+    flip: torch.Tensor | None
 
     def __getitem__(self, which: slice) -> "Draws":
-        return Draws(self.top[which], self.left[which], self.flip[which])
+        return Draws(self.top[which], self.left[which], None if self.flip is None else self.flip[which])
 
     def to(self, device: torch.device) -> "Draws":
         """The same draws on another device."""
-        return Draws(self.top.to(device), self.left.to(device), self.flip.to(device))
+        flip = None if self.flip is None else self.flip.to(device)
+        return Draws(self.top.to(device), self.left.to(device), flip)
 
 
 def train_draws(config: Config, epoch: int, images: np.ndarray) -> Draws:
@@ -39,7 +40,7 @@ def train_draws(config: Config, epoch: int, images: np.ndarray) -> Draws:
     return Draws(
         torch.from_numpy((top * room).astype(np.int64)) if crops else centre.top,
         torch.from_numpy((left * room).astype(np.int64)) if crops else centre.left,
-        torch.from_numpy(flip < 0.5) if flips else centre.flip,
+        torch.from_numpy(flip < 0.5) if flips else None,
     )
 
 
@@ -48,7 +49,7 @@ def centre_draws(dataset: Dataset, count: int) -> Draws:
     gap = dataset.side - dataset.pixels  # negative: a crop of the padded image, which torchvision rounds otherwise
     middle = dataset.pad + (round(gap / 2) if gap > 0 else -(-gap // 2))
     at = torch.full((count,), middle, dtype=torch.int64)
-    return Draws(at, at, torch.zeros(count, dtype=torch.bool))
+    return Draws(at, at, None)
 
 
 def cut(images: torch.Tensor, draws: Draws, dataset: Dataset) -> torch.Tensor:
@@ -58,6 +59,8 @@ def cut(images: torch.Tensor, draws: Draws, dataset: Dataset) -> torch.Tensor:
         images = torch.nn.functional.pad(images, (0, 0, pad, pad, pad, pad))
     windows = images.unfold(1, pixels, 1).unfold(2, pixels, 1)  # (B, tops, lefts, 3, pixels, pixels), a view
     crops = windows[torch.arange(len(images), device=images.device), draws.top, draws.left].permute(0, 2, 3, 1)
+    if draws.flip is None:
+        return crops
     return torch.where(draws.flip[:, None, None, None], crops.flip(2), crops)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -59,7 +60,8 @@ class Pool:
         """End the workers: at once those that are busy, as after Ctrl-C."""
         for worker in self.workers:
             if worker.run is None and worker.process.is_alive():
-                worker.pipe.send(None)
+                with suppress(BrokenPipeError):
+                    worker.pipe.send(None)
             else:
                 worker.process.terminate()
         for worker in self.workers:
@@ -94,7 +96,8 @@ def carry_out(plan: Plan, slots: list[int | None], listen: Listener) -> dict[str
                     waiting.remove(ready)
                     worker.run = ready
                     listen("started", ready, None)
-                    worker.pipe.send((ready.config.results_dir, ready.id, ready.role))
+                    with suppress(BrokenPipeError):  # of a worker killed while idle: its end is heard next
+                        worker.pipe.send((ready.config.results_dir, ready.id, ready.role))
             _hear(pool, waiting, finished, failed, retried)
     finally:
         pool.close()
@@ -110,7 +113,7 @@ def _hear(pool: Pool, waiting: list[Run], finished: set[str], failed: dict[str, 
         assert run is not None
         try:
             what, detail = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):  # the latter if it had not read its task yet
+        except (EOFError, ConnectionResetError):  # reset: killed before it read its task
             what, detail = _after_death(pool, worker, run, waiting, retried)
         pool.listen(what, run, detail)
         if what != "advance":

@@ -1,0 +1,136 @@
+"""The command line, as typed in any folder: one line and exit code 2 for what cannot be run, and nothing written."""
+
+import re
+
+import pytest
+
+from tlprotocols.config import keys
+from tlprotocols.results import base_of, files, load, run_id
+from tlprotocols.run import execute
+
+
+@pytest.fixture
+def typed(command, tiny, tmp_path):
+    """A command line of the tiny data set, whose results and store are not there yet."""
+
+    def run(*overrides):
+        folders = [f"results_dir={tmp_path / 'results'}", f"machine.store={tmp_path / 'store'}"]
+        return command("-m", *tiny, *folders, *overrides)
+
+    return run
+
+
+def refused(ended, tmp_path):
+    """The one line with which a command was refused before anything was written."""
+    assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert sorted(f.name for f in tmp_path.iterdir() if f.name != "tree") == ["elsewhere"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    return ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ("layers=9", r"layers=9: must be from 0 to 7 \(conv1..fc8 of alexnet_small"),
+        ("layers=x", "layers=x: must be a whole number of at least 0"),
+        ("n_per_class=0", "n_per_class=0: must be a whole number of at least 1, or full"),
+        ("n_per_class=13", "n_per_class=13: class [a-z]{3} has only 12 training images; give at most that, or full"),
+        ("freeze=7 layers=4", "freeze=7: must be at most layers=4; to freeze random layers say freeze_random=true"),
+        ("layer=4", "layer=.*there is no such key; did you mean layers?"),
+        ("dataset.root=nowhere", "dataset.root=nowhere: is not a folder; it must hold train/CLASS/image files"),
+        ("dataset.root=null", "dataset.root=null: is needed; it must hold train/CLASS/image files"),
+        (
+            "dataset=tiny_imagenet dataset.root=.",
+            "dataset.root=.: must be the unpacked tiny-imagenet folder, with train/",
+        ),
+        ("dataset=nosuch", "dataset=nosuch"),
+        ("hydra.launcher.workers=0", "hydra.launcher.workers=0: must be a whole number of at least 1, or null"),
+        ("layers=1,2,3 lr.high=-1,0.1", "lr.high=-1: must be a number of at least 0"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(typed, tmp_path, overrides, line):
+    assert re.search(line, refused(typed(*overrides.split()), tmp_path))
+
+
+def test_an_empty_class_folder_is_named(typed, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree")
+    for file in (root / "train" / "cat").iterdir():
+        file.unlink()
+    line = refused(typed(f"dataset.root={root}"), tmp_path)
+    assert line == f"dataset.root={root}: class cat has no image for train; add some or remove it\n"
+
+
+def test_one_bad_value_among_twenty_stops_all_twenty(typed, tmp_path):
+    seeds = ",".join(map(str, range(10)))
+    assert refused(typed("layers=4,8", f"seed={seeds}"), tmp_path).startswith("layers=8: must be from 0 to 7")
+
+
+def test_a_gpu_that_is_not_there(typed, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    line = refused(typed("machine.device=cuda"), tmp_path)
+    assert line.startswith("machine.device=cuda: needs a GPU")
+
+
+def test_a_damaged_image_stops_the_sweep_before_it_starts(typed, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree")
+    damaged = root / "train" / "cat" / "003.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    ended = typed(f"dataset.root={root}", "layers=4")
+    assert ended.returncode == 2
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"dataset.root={damaged}: cannot be read as an image")
+    assert not (tmp_path / "results").exists()
+
+
+def test_help_names_every_factor_in_a_line(command):
+    shown = command("--help").stdout
+    groups = ("dataset", "model", "recipe", "base", "classes", "protocol")
+    for name in groups:
+        assert re.search(rf"^  {name} +\w+ \| ", shown, re.MULTILINE), name
+    for key, about in keys():
+        if not key.endswith(".name") and key != "dataset.fingerprint":
+            lines = [line for line in shown.splitlines() if line.startswith(f"  {key}=")]
+            assert len(lines) == 1, key
+            assert about["doc"] in lines[0]
+
+
+def test_the_configuration_can_be_printed(command):
+    ended = command("--cfg", "job", "layers=3", "dataset=cifar10")
+    assert ended.returncode == 0
+    assert "layers: 3" in ended.stdout
+    assert "name: cifar10" in ended.stdout
+
+
+@pytest.mark.slow
+def test_a_sweep_from_any_folder(typed, command, tmp_path):
+    ended = typed("layers=4,5", "seed=0")
+    assert ended.returncode == 0, ended.stderr
+    assert "2 cells, 2 runs, 0 finished, 2 to run and 1 base networks before them" in ended.stdout
+    rows = load(tmp_path / "results")
+    assert rows["layers"].tolist() == [4, 5]
+    for row in rows.to_dict("records"):
+        shown = next(line for line in ended.stdout.splitlines() if line.strip("│ ").startswith(row["run_id"]))
+        assert f"{100 * row['val_top1']:.1f}%" in shown
+    again = typed("layers=4,5", "seed=0")
+    assert again.returncode == 0
+    assert "2 cells, 2 runs, all finished" in again.stdout
+    table = ended.stdout[ended.stdout.index("┏") :]
+    assert again.stdout.endswith(table)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_failed_runs_are_listed_and_the_exit_code_says_so(command, tiny, cfg, tmp_path):
+    results = f"results_dir={tmp_path / 'results'}"
+    failing = cfg(results, "layers=5")
+    execute(base_of(failing), role="base")
+    files(base_of(failing)).weights.unlink()
+    ended = command("-m", *tiny, results, "layers=0,5", "hydra.launcher.workers=1")
+    assert ended.returncode == 1
+    assert ended.stderr == "1 of 2 cells failed; the same command tries them again\n"
+    said = " ".join(ended.stdout.split())
+    assert f"failed {run_id(failing)}" in said
+    assert "the base's weights are gone" in said
+    assert load(tmp_path / "results")["layers"].tolist() == [0]
+    assert "Traceback" in files(failing).failure.read_text()

@@ -1,0 +1,102 @@
+"""What a sweep comes to: unique runs, finished ones skipped, bases first and once."""
+
+import pytest
+
+from tlprotocols.errors import ConfigError
+from tlprotocols.plan import plan
+from tlprotocols.results import base_of, run_id
+from tlprotocols.run import execute
+
+
+@pytest.fixture
+def sweep(cfg, tmp_path):
+    def made(*cells):
+        return plan([cfg(f"results_dir={tmp_path}", *cell.split()) for cell in cells])
+
+    return made
+
+
+def roles(planned):
+    return [run.role for run in planned.to_run]
+
+
+def test_eight_cells_are_eight_runs_and_one_base(sweep):
+    planned = sweep(*(f"layers={layers} n_per_class={n}" for layers in (4, 5, 6, 7) for n in (10, 5)))
+    assert len(planned.cells) == len(set(planned.cells)) == 8
+    assert roles(planned) == ["base"] + ["run"] * 8
+    assert {run.base for run in planned.to_run[1:]} == {planned.to_run[0].id}
+
+
+def test_equal_cells_are_one_run(sweep):
+    planned = sweep("layers=4", "layers=4 epochs=2", "layers=5", "layers=4 curve=true")
+    assert [planned.cells.count(id) for id in planned.cells] == [3, 3, 1, 3]
+    assert roles(planned) == ["base", "run", "run"]
+
+
+def test_every_split_seed_and_half_has_one_base(sweep):
+    cells = [f"layers={k} split={s} seed={r} target={t}" for k in (1, 7) for s in (0, 1) for r in (0, 1) for t in "AB"]
+    planned = sweep(*cells)
+    assert roles(planned) == ["base"] * 8 + ["run"] * 16
+    assert len({run.base for run in planned.to_run if run.role == "run"}) == 8
+
+
+def test_no_transfer_needs_no_base(sweep):
+    assert roles(sweep("layers=0", "layers=0 seed=1")) == ["run", "run"]
+
+
+def test_the_longest_come_first_after_the_bases(sweep):
+    planned = sweep("layers=4 n_per_class=1", "layers=4 n_per_class=full", "layers=4 n_per_class=5 epochs=3")
+    assert [run.image_passes for run in planned.to_run] == [2 * 4 * 12, 2 * 4 * 12, 3 * 4 * 5, 2 * 4 * 1]
+    assert planned.image_passes == 96 + 96 + 60 + 8
+
+
+def test_a_base_comes_first_however_short_it_is(sweep):
+    planned = sweep("layers=4 n_per_class=full epochs=9 base.epochs=1", "layers=0 n_per_class=full epochs=8")
+    assert [(run.role, run.image_passes) for run in planned.to_run] == [("base", 48), ("run", 432), ("run", 384)]
+
+
+def test_a_base_that_is_asked_for_is_one_run(sweep, cfg):
+    own = "layers=0 target=A n_per_class=full high_lr_layers=8 decay_epochs=10 dropout=0.2 lr.high=0.02 lr.low=0.02"
+    for cells in (["layers=4", own], [own, "layers=4"]):
+        planned = sweep(*cells)
+        assert len(planned.to_run) == 2
+        assert planned.to_run[0].role == "run"
+        assert planned.to_run[1].base == planned.to_run[0].id
+
+
+def test_finished_runs_are_not_planned_and_need_no_base(sweep, cfg, tmp_path):
+    config = cfg(f"results_dir={tmp_path}", "layers=4")
+    execute(base_of(config), role="base")
+    execute(config)
+    assert roles(sweep("layers=4")) == []
+    assert [run.id for run in sweep("layers=4", "layers=5").to_run] == [run_id(cfg("layers=5"))]
+    assert roles(sweep("layers=4", "layers=5 seed=1")) == ["base", "run"]
+    (tmp_path / "rows" / f"{run_id(base_of(config))}.json").unlink()
+    assert roles(sweep("layers=4")) == []
+    assert roles(sweep("layers=4", "layers=5")) == ["base", "run"]
+
+
+def test_a_curve_that_is_not_there_is_run_for(sweep, cfg, tmp_path):
+    execute(cfg(f"results_dir={tmp_path}", "layers=0"))
+    assert roles(sweep("layers=0")) == []
+    assert roles(sweep("layers=0 curve=true")) == ["run"]
+    execute(cfg(f"results_dir={tmp_path}", "layers=0", "curve=true"))
+    assert roles(sweep("layers=0 curve=true")) == []
+
+
+def test_planning_writes_nothing(sweep, tmp_path):
+    sweep("layers=4", "layers=0")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_row_says_auto(composed, cfg, tiny):
+    config = cfg("precision=auto", "base.precision=auto")
+    assert config.precision in ("fp32", "bf16")
+    assert config.base.precision in ("fp32", "bf16")
+    assert len(config.dataset.fingerprint) == 16
+
+
+@pytest.mark.parametrize("key", ["n_per_class", "base.n_per_class"])
+def test_more_images_than_a_class_has(cfg, key):
+    with pytest.raises(ConfigError, match=rf"^{key}=13: class \w+ has only 12 training images; give at most that"):
+        cfg(f"{key}=13")

@@ -1,0 +1,139 @@
+"""Sweeps by real processes: each run once, the same rows however many workers, failures and kills survived."""
+
+import json
+import os
+import signal
+from multiprocessing import active_children
+
+import pytest
+
+from tlprotocols import local
+from tlprotocols.plan import plan
+from tlprotocols.results import base_of, files, load, read_row, run_id
+from tlprotocols.sweep import sweep
+
+MACHINES = ["seconds", "images_per_second", "date", "host", "log"]  # what may differ between equal runs
+CELLS = ["layers=0", "layers=5", "layers=5 split=1", "layers=5", "layers=7 n_per_class=2"]
+
+
+@pytest.fixture(scope="module")
+def configs(cfg):
+    return lambda folder, cells=CELLS: [cfg(f"results_dir={folder}", *cell.split()) for cell in cells]
+
+
+@pytest.fixture(scope="module")
+def swept(configs, tmp_path_factory):
+    """A results folder after a sweep of five cells by one worker, and what the sweep returned."""
+    folder = tmp_path_factory.mktemp("one")
+    return folder, sweep(configs(folder), [None])
+
+
+def numbers(folder):
+    return load(folder, bases=True).drop(columns=MACHINES)
+
+
+@pytest.mark.slow
+def test_every_cell_has_a_row_and_equal_cells_share_one(swept):
+    folder, rows = swept
+    assert [row["layers"] for row in rows] == [0, 5, 5, 5, 7]
+    assert rows[1] == rows[3]
+    assert len(load(folder)) == 4
+    assert load(folder, bases=True)["role"].value_counts().to_dict() == {"run": 4, "base": 2}
+
+
+@pytest.mark.slow
+def test_runs_of_a_split_copy_from_one_base_that_a_row_names(swept):
+    folder, (scratch, five, other_split, _, seven) = swept
+    table = load(folder, bases=True).set_index("run_id")
+    assert scratch["base_id"] is None
+    assert five["base_id"] == seven["base_id"] != other_split["base_id"]
+    for row in (five, other_split):
+        base = table.loc[row["base_id"]]
+        assert (base["role"], base["target"], base["split"]) == ("base", "A", row["split"])
+        assert base["val_top1"] == row["base_top1"]
+        assert base["date"] <= row["date"]
+
+
+@pytest.mark.slow
+def test_the_second_time_nothing_runs(swept, configs, capsys):
+    folder, rows = swept
+    before = {file: file.stat().st_mtime_ns for file in folder.glob("**/*")}
+    assert sweep(configs(folder), [None]) == rows
+    assert {file: file.stat().st_mtime_ns for file in folder.glob("**/*")} == before
+    assert "5 cells, 4 runs, all finished" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_workers_write_the_rows_of_one(swept, configs, tmp_path):
+    sweep(configs(tmp_path), [None, None])
+    assert numbers(tmp_path).equals(numbers(swept[0]))
+
+
+@pytest.mark.slow
+def test_a_frozen_configuration_says_what_ran(swept, configs):
+    folder, rows = swept
+    frozen = json.loads((folder / "runs" / rows[1]["run_id"] / "config.json").read_text())
+    assert (frozen["layers"], frozen["n_per_class"], frozen["precision"]) == (5, 4, "fp32")
+
+
+@pytest.mark.slow
+def test_what_hangs_on_a_failed_base_fails_and_nothing_else(configs, tmp_path):
+    cells = configs(tmp_path, ["layers=5 seed=1", "layers=0", "layers=6 seed=1"])
+    files(base_of(cells[0])).folder.mkdir(parents=True)
+    (files(base_of(cells[0])).folder / "log.txt").mkdir()  # cannot be written to
+    planned, told = plan(cells), []
+    failed = local.carry_out(planned, [None], lambda what, run, detail: told.append((what, run.id)))
+    assert set(failed) == {run_id(base_of(cells[0])), run_id(cells[0]), run_id(cells[2])}
+    assert failed[run_id(cells[0])].startswith(f"blocked: its base {run_id(base_of(cells[0]))} failed")
+    assert ("finished", run_id(cells[1])) in told
+    assert [row is None for row in local.rows(planned)] == [True, False, True]
+
+
+def kill(processes):
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_its_run_goes_on(swept, configs, tmp_path):
+    planned, told = plan(configs(tmp_path, ["layers=0 machine.checkpoint_minutes=0"])), []
+
+    def listen(what, run, detail):
+        told.append(what)
+        if what == "advance" and told.count(what) == 1:
+            kill(active_children())
+
+    assert local.carry_out(planned, [None], listen) == {}
+    assert told.count("retried") == 1
+    assert told[-1] == "finished"
+    killed, whole = (read_row(folder / "rows" / f"{planned.cells[0]}.json") for folder in (tmp_path, swept[0]))
+    assert [key for key in whole if killed[key] != whole[key] and key not in MACHINES] == []
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_it_waits_is_replaced(configs, tmp_path):
+    planned, told = plan(configs(tmp_path, ["layers=5", "layers=6"])), []
+
+    def listen(what, run, detail):
+        told.append(what)
+        if what == "advance" and told.count(what) == 1:  # the base is trained; the second worker has nothing to do
+            kill(sorted(active_children(), key=lambda process: process.pid)[1:])
+
+    assert local.carry_out(planned, [None, None], listen) == {}
+    assert all(local.rows(planned))
+
+
+@pytest.mark.slow
+def test_a_run_that_kills_its_worker_twice_has_failed(configs, tmp_path):
+    cells = configs(tmp_path, ["layers=0 seed=1", "layers=0 seed=2"])
+
+    def listen(what, run, detail):
+        if what == "started" and run.id == run_id(cells[0]):
+            kill(active_children())
+
+    planned = plan(cells)
+    failed = local.carry_out(planned, [None], listen)
+    assert list(failed) == [run_id(cells[0])]
+    assert "exit code -9" in failed[run_id(cells[0])]
+    assert files(cells[0]).failure.read_text() == failed[run_id(cells[0])]
+    assert [row is None for row in local.rows(planned)] == [True, False]

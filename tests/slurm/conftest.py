@@ -54,6 +54,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class CommandLine:
     """`python -m tlprotocols` on the small images, in a folder of its own."""
 
+    background: "subprocess.Popen[str]"  # a command that a fixture left running
+
     def __init__(self, cwd: Path, images: Path, environment: dict[str, str]) -> None:
         self.cwd, self.results = cwd, cwd / "results"
         self.environment = {**environment, "PYTHONPATH": str(ROOT)}

@@ -39,9 +39,13 @@ def past_its_time(
     rate = load(tlp.results)["seconds"][0] / 10
     epochs = int(75 / rate)
     limits = ("hydra.launcher.time=1", "hydra.launcher.warning=15", "machine.checkpoint_minutes=60")
-    tlp.background = tlp.start(*SLURM, "layers=0", "n_per_class=300", f"epochs={epochs}", *limits)  # type: ignore[attr-defined]
+    tlp.background = tlp.start(*SLURM, "layers=0", "n_per_class=300", f"epochs={epochs}", *limits)
     yield tlp
-    tlp.background.kill()  # type: ignore[attr-defined]
+    if tlp.background.poll() is None:
+        tlp.background.kill()
+        tlp.background.communicate()
+        claims = tlp.results.glob("runs/*/claim.json")
+        tlp.ask("scancel", *(job_of(tlp.results, claim.parent.name) for claim in claims))
 
 
 def test_rows_are_those_of_the_local_launcher(tlp: CommandLine) -> None:
@@ -206,8 +210,8 @@ def test_editing_a_yaml_file_after_submission_changes_nothing(tlp: CommandLine, 
 
 def test_a_job_at_its_time_limit_is_requeued_and_finishes(past_its_time: CommandLine) -> None:
     tlp = past_its_time
-    printed = tlp.background.communicate(timeout=200)[0]  # type: ignore[attr-defined]
-    assert tlp.background.returncode == 0, printed  # type: ignore[attr-defined]
+    printed = tlp.background.communicate(timeout=200)[0]
+    assert tlp.background.returncode == 0, printed
     table = load(tlp.results)
     row = table[table["epochs"] == table["epochs"].max()].iloc[0]
     assert lines(tlp.results, "stopped after epoch")[row["run_id"]] >= 1

@@ -55,7 +55,7 @@ def queued(jobs: Iterable[str]) -> dict[str, str]:
         return {}
     asked = _ask("squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(parents)}")
     if asked.returncode and "Invalid job id" not in asked.stderr:
-        raise NoAnswer(asked.stderr.strip())
+        raise NoAnswer((asked.stderr.strip().splitlines() or ["squeue failed"])[-1])
     return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines() if line.strip())
 
 

@@ -207,6 +207,7 @@ def _executor(folder: Path, cluster: Cluster, after: str | None) -> Any:
         array_parallelism=cluster.max_parallel,
         signal_delay_s=cluster.warning,
         stderr_to_stdout=True,
+        srun_args=[f"--cpus-per-task={cluster.cpus}"],  # since SLURM 22.05 a step does not get its job's by itself
         **{key: value for key, value in given.items() if value is not None},
     )
     return executor

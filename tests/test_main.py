@@ -106,7 +106,7 @@ def test_the_configuration_can_be_printed(command):
 def test_a_sweep_from_any_folder(typed, command, tmp_path):
     ended = typed("layers=4,5", "seed=0")
     assert ended.returncode == 0, ended.stderr
-    assert "2 cells, 2 runs, 0 finished, 2 to run and 1 base networks before them" in ended.stdout
+    assert "2 cells, 2 runs, 2 to run, 1 base network first" in ended.stdout
     rows = load(tmp_path / "results")
     assert rows["layers"].tolist() == [4, 5]
     for row in rows.to_dict("records"):

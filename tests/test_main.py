@@ -106,7 +106,7 @@ def test_the_configuration_can_be_printed(command):
 def test_a_sweep_from_any_folder(typed, command, tmp_path):
     ended = typed("layers=4,5", "seed=0")
     assert ended.returncode == 0, ended.stderr
-    assert "2 cells, 2 runs, 0 finished, 2 to run and 1 base networks before them" in ended.stdout
+    assert "2 cells, 2 runs, 2 to run, 1 base network first" in ended.stdout
     rows = load(tmp_path / "results")
     assert rows["layers"].tolist() == [4, 5]
     for row in rows.to_dict("records"):
@@ -114,7 +114,7 @@ def test_a_sweep_from_any_folder(typed, command, tmp_path):
         assert f"{100 * row['val_top1']:.1f}%" in shown
     again = typed("layers=4,5", "seed=0")
     assert again.returncode == 0
-    assert "2 cells, 2 runs, all finished" in again.stdout
+    assert "2 cells, 2 runs, 2 finished" in again.stdout
     table = ended.stdout[ended.stdout.index("┏") :]
     assert again.stdout.endswith(table)
     assert list((tmp_path / "elsewhere").iterdir()) == []
@@ -125,12 +125,12 @@ def test_failed_runs_are_listed_and_the_exit_code_says_so(command, tiny, cfg, tm
     results = f"results_dir={tmp_path / 'results'}"
     failing = cfg(results, "layers=5")
     execute(base_of(failing), role="base")
-    files(base_of(failing)).weights.unlink()
+    files(base_of(failing)).weights.write_bytes(b"damaged")
     ended = command("-m", *tiny, results, "layers=0,5", "hydra.launcher.workers=1")
     assert ended.returncode == 1
-    assert ended.stderr == "1 of 2 cells failed; the same command tries them again\n"
+    assert ended.stderr == "1 of 2 cells have no result; their reasons stand above\n"
     said = " ".join(ended.stdout.split())
     assert f"failed {run_id(failing)}" in said
-    assert "the base's weights are gone" in said
+    assert "the base's weights are damaged" in said
     assert load(tmp_path / "results")["layers"].tolist() == [0]
     assert "Traceback" in files(failing).failure.read_text()

@@ -60,7 +60,7 @@ def test_a_base_that_is_asked_for_is_one_run(sweep, cfg):
     for cells in (["layers=4", own], [own, "layers=4"]):
         planned = sweep(*cells)
         assert len(planned.to_run) == 2
-        assert planned.to_run[0].role == "run"
+        assert planned.to_run[0].role == "base"  # it keeps its weights
         assert planned.to_run[1].base == planned.to_run[0].id
 
 

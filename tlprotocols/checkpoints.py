@@ -30,10 +30,16 @@ def save_weights(path: Path, net: Network) -> None:
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """What `save_weights` wrote. Raises FileNotFoundError naming the file."""
+    """What `save_weights` wrote. Raises FileNotFoundError or ValueError naming the file."""
     if not path.exists():
-        raise FileNotFoundError(f"{path}: the base's weights are gone; remove its row under rows/ to train it again")
-    return load_file(path)
+        raise FileNotFoundError(f"{path}: the base's weights are gone; the same command trains it again")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        text = (
+            f"{path}: the base's weights are damaged ({error}); remove the file, and the same command trains it again"
+        )
+        raise ValueError(text) from error
 
 
 def save_state(path: Path, net: Network, sgd: SGD, state: State) -> None:

@@ -24,6 +24,16 @@ from tlprotocols.schema import Config
 CONF = Path(__file__).parent / "conf"
 
 
+def by_n(n: int | str, settings: Mapping[int | str, Any]) -> Any:
+    """The resolver `${by_n:${n_per_class},{10: 6, full: 5}}`: a value that goes with the size of the data set."""
+    if n not in settings:
+        raise ConfigError("n_per_class", n, f"must be one of {', '.join(map(str, settings))} with this protocol")
+    return settings[n]
+
+
+OmegaConf.register_new_resolver("by_n", by_n, replace=True)
+
+
 def load(*overrides: str, config_name: str = "config") -> Config:
     """The configuration that `python -m tlprotocols` would run with these overrides: for notebooks and tests."""
     return composer(config_name)(overrides)
@@ -233,6 +243,8 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     """Hydra's and OmegaConf's many-line complaints in one line."""
     inner: BaseException | None = error
     while inner is not None:
+        if isinstance(inner, ConfigError):
+            return inner
         if isinstance(inner, OmegaConfBaseException) and "is not in struct" in str(inner):
             key = str(inner.full_key)
             return unknown(key, next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "..."))

@@ -137,7 +137,7 @@ def _announce(console: Console, planned: Plan, slots: int) -> None:
     if todo:
         bases, costs = len({run.id for run in todo} - set(planned.cells)), cost(todo)
         about = f"{3600 * costs.hours(todo, slots) / 60:.1f} minutes{' (a guess)' if costs.guessed else ''}"
-        said += [f"{bases} base networks first"] if bases else []
+        said += [f"{bases} base network{'s' * (bases > 1)} first"] if bases else []
         said += [f"{planned.image_passes:,} image passes on {slots} workers, about {about}"]
     console.print(", ".join(said))
     if states["failed"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -9,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
 
+from tlprotocols import studies
 from tlprotocols.errors import RunsFailed
 
 
@@ -18,6 +20,7 @@ class WholeConf:
 
     _target_: str = "hydra_plugins.tlprotocols_launcher.whole.WholeSweeper"
     params: dict[str, str] | None = field(default=None)
+    study: str | None = None  # file of a study, whose cells take the place of the grid
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="whole", node=WholeConf, provider="tlprotocols")
@@ -26,15 +29,19 @@ ConfigStore.instance().store(group="hydra/sweeper", name="whole", node=WholeConf
 class WholeSweeper(BasicSweeper):
     """Leaves the checking of cells to the launcher, which composes them once instead of twice, and writes no folder."""
 
-    def __init__(self, params: dict[str, str] | None = None) -> None:
+    def __init__(self, params: dict[str, str] | None = None, study: str | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
+        self.study = study
 
     def sweep(self, arguments: list[str]) -> Sequence[Any]:
         """All cells of the grid, launched at once."""
         assert self.hydra_context is not None
         assert self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        (cells,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        if self.study:
+            cells = studies.cells(Path(self.study), arguments)
+        else:
+            parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+            (cells,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
         jobs = self.launcher.launch(cells, initial_job_idx=0)
         failed = sum(job.status is JobStatus.FAILED for job in jobs)
         if failed:

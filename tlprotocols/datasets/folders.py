@@ -40,7 +40,10 @@ class ImageFiles:
         digest = hashlib.sha256()
         for part, files in sorted(self.files.items()):
             for name, found in zip(self.classes, files, strict=True):
-                digest.update(f"{part}/{name}/{'/'.join(map(os.path.basename, found))}\n".encode())
+                # one size per class tells the same names at another resolution apart; all of them would cost a
+                # question per file to a shared disk
+                size = os.path.getsize(found[0])
+                digest.update(f"{part}/{name}/{size}/{'/'.join(map(os.path.basename, found))}\n".encode())
         self.fingerprint = digest.hexdigest()
 
     def images(self, part: str, label: int, side: int) -> np.ndarray:

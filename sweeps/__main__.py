@@ -1,0 +1,30 @@
+"""`python -m sweeps NAME [overrides]`: a whole study, planned as one.
+
+python -m sweeps plested2019 hydra.launcher.dry_run=true
+python -m sweeps plested2019 dataset=imagenet dataset.root=/data/ilsvrc hydra/launcher=slurm
+"""
+
+import sys
+from pathlib import Path
+
+from tlprotocols.__main__ import main as run
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """The command line: a name, then whatever `python -m tlprotocols` takes."""
+    names = sorted(file.stem for file in HERE.glob("*.yaml"))
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(f"{__doc__}\nstudies and sweeps:")
+        for name in names:
+            first = (HERE / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
+            print(f"  {name:20} {first}")
+        sys.exit(0 if len(sys.argv) > 1 else 2)
+    name = sys.argv.pop(1)
+    sys.argv.append(f"hydra.sweeper.study='{HERE / name}.yaml'")
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Every sweep expands to the cells it promises, all of them different; the study shares what they have in common."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tlprotocols.config import composer
+from tlprotocols.errors import ConfigError
+from tlprotocols.results import run_id
+from tlprotocols.studies import cells
+
+SWEEPS = Path(__file__).parents[1] / "sweeps"
+CELLS = {
+    "fig1_layers": 4 * 7 * 4,
+    "fig2_high_lr": 8 * 7 * 4,
+    "fig3_layers_decay": 2 * 4 * 7 * 4,
+    "fig4_decay": 8 * 7 * 4,
+    "fig5_freeze": 7 * 7 * 4,
+    "fig6_optimal": 3 * 7 * 4,
+}
+
+
+@pytest.fixture(scope="module")
+def compose():
+    return composer()
+
+
+def ids(compose, name, *overrides):
+    return [run_id(compose(cell)) for cell in cells(SWEEPS / f"{name}.yaml", list(overrides))]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_sweep_has_the_cells_it_promises_and_no_two_are_equal(compose, name):
+    found = ids(compose, name, "dataset=imagenet")
+    assert len(found) == len(set(found)) == CELLS[name]
+    promised = re.search(r"= (\d+) runs, 4 bases", (SWEEPS / f"{name}.yaml").read_text())
+    assert promised is not None
+    assert int(promised[1]) == CELLS[name]
+
+
+def test_every_sweep_file_is_counted_or_a_study():
+    studies = {file.stem for file in SWEEPS.glob("*.yaml") if "\nstudy:" in file.read_text()}
+    assert {file.stem for file in SWEEPS.glob("*.yaml")} == studies | set(CELLS)
+
+
+def test_the_study_is_the_union_and_shares_cells(compose):
+    """Shared: 6 layers all high (figs 1, 2), 6 at D = 30 (2, 3, 4), at D = 5 (3, 4, 5), 7 all high (1, 6), Table 2."""
+    union = ids(compose, "plested2019", "dataset=imagenet")
+    assert len(union) == sum(CELLS.values()) == 1064
+    assert set(union) == {id for name in CELLS for id in ids(compose, name, "dataset=imagenet")}
+    each = 28  # 7 sizes, 4 splits
+    twice = each + 2 * each + 2 * each + each  # repeats in the order of the line above
+    # Table 2 at n=25 has 5 frozen at D=5 (fig 5), at n=500 none at D=0 (fig 4), at full 5 layers at D=30 (fig 3)
+    assert len(set(union)) == 1064 - twice - 3 * 4
+
+
+def test_a_grid_is_narrowed_and_widened_from_the_command_line(compose):
+    cell = cells(SWEEPS / "fig1_layers.yaml", ["layers=range(8)", "n_per_class=10", "epochs=3"])
+    assert len(cell) == 8 * 4
+    assert {compose(one).layers for one in cell} == set(range(8))
+    assert {compose(one).epochs for one in cell} == {3}
+
+
+def test_the_miniature_is_the_same_study_with_other_images(compose):
+    found = [compose(cell) for cell in cells(SWEEPS / "tiny_plested2019.yaml", [])]
+    assert len(found) == 1064 // 7 * 4
+    assert {(c.dataset.name, c.model.name, c.epochs, c.lr.step, c.batch_size) for c in found} == {
+        ("tiny_imagenet", "alexnet_small", 90, 30, 25)
+    }
+
+
+def test_the_optimal_protocol_is_table_2(compose):
+    table = {
+        10: (6, 10, 6),
+        25: (6, 5, 5),
+        50: (6, 3, 5),
+        100: (6, 3, 1),
+        250: (6, 3, 1),
+        500: (6, 0, 0),
+        "full": (5, 30, 0),
+    }
+    for n, expected in table.items():
+        config = compose(["protocol=optimal", f"n_per_class={n}"])
+        assert (config.layers, config.decay_epochs, config.freeze, config.high_lr_layers) == (*expected, 1)
+
+
+def test_an_unknown_study_names_the_known_ones():
+    with pytest.raises(ConfigError, match=r"study=fig9: must be one of fig1_layers, .*tiny_plested2019"):
+        cells(SWEEPS / "fig9.yaml", [])

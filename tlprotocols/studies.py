@@ -1,0 +1,61 @@
+"""Sweep files and studies: YAML files that say which cells there are.
+
+A sweep file can be run alone (`python -m tlprotocols -cd sweeps -cn fig1_layers`). It holds values that differ from
+the defaults, and a grid under `hydra.sweeper.params`. A study file holds a list of sweeps or studies under `study`,
+and under `overrides` what they have in common; its cells are their union, planned as one.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from tlprotocols.errors import ConfigError
+
+
+def cells(file: Path, arguments: list[str]) -> list[list[str]]:
+    """The cells of a sweep or study as lists of overrides on the default configuration, in the files' order.
+
+    `arguments` come from the command line and replace what the files say of the same key: a grid gets narrower or
+    wider by them. Equal cells of several sweeps stay several here; the plan runs them once.
+
+    Raises:
+        ConfigError: there is no such file, or it holds what neither a sweep nor a study may.
+    """
+    if not file.exists():
+        names = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise ConfigError("study", file.stem, f"must be one of {names}")
+    parser = OverridesParser.create()
+    given = {override.get_key_element(): text for text in arguments for override in [parser.parse_override(text)]}
+    found: list[list[str]] = []
+    for member in _members(file, {}):
+        lines = {key: f"{key}={value}" for key, value in member.items()} | given
+        (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(list(lines.values())), None)
+        found += batch
+    return found
+
+
+def _members(file: Path, common: Mapping[str, str]) -> list[dict[str, str]]:
+    """Key to value, or to values with commas, of each sweep that a file comes to; `common` goes before its own."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(file))
+    if "study" in content:
+        common = _flat(content.get("overrides", {})) | dict(common)
+        names = content["study"]
+        return [member for name in names for member in _members(file.with_name(f"{name}.yaml"), common)]
+    if content.pop("defaults", None) != ["config", "_self_"]:
+        raise ConfigError("defaults", file.name, "must be [config, _self_] in a sweep file")
+    params = content.pop("hydra", {}).get("sweeper", {}).get("params", {})
+    return [_flat(content) | _flat(params) | dict(common)]
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{path}{key}.")
+        else:
+            found[f"{path}{key}"] = str(value)
+    return found

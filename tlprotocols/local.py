@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -77,34 +78,54 @@ def carry_out(plan: Plan, slots: list[int | None], listen: Listener) -> dict[str
     A run waits for its base; when a base fails, its dependants fail with that reason and everything else goes on. A
     worker that dies costs its run, which is tried once more on a new worker.
     """
-    waiting, finished, failed = plan.to_run, set(plan.rows), dict[str, str]()
-    retried: set[str] = set()
-    for run in waiting:
+    todo = plan.to_run
+    for run in todo:
         freeze_config(run)
-    pool = Pool(slots[: len(waiting)], listen)
+    queue, pool = Queue(plan, listen), Pool(slots[: len(todo)], listen)
     try:
         for gpu in pool.slots:
             pool.start(gpu)
-        while waiting or any(worker.run for worker in pool.workers):
-            for run in [run for run in waiting if run.base in failed]:
-                waiting.remove(run)
-                failed[run.id] = f"blocked: its base {run.base} failed ({failed[str(run.base)]})"
-                listen("failed", run, failed[run.id])
+        while queue.ready or any(worker.run for worker in pool.workers):
             for worker in pool.workers:
-                ready = next((run for run in waiting if run.base is None or run.base in finished), None)
-                if worker.run is None and ready is not None:
-                    waiting.remove(ready)
-                    worker.run = ready
-                    listen("started", ready, None)
+                if worker.run is None and queue.ready:
+                    worker.run = queue.ready.popleft()
+                    listen("started", worker.run, None)
                     with suppress(BrokenPipeError):  # of a worker killed while idle: its end is heard next
-                        worker.pipe.send((ready.config.results_dir, ready.id, ready.role))
-            _hear(pool, waiting, finished, failed, retried)
+                        worker.pipe.send((worker.run.config.results_dir, worker.run.id, worker.run.role))
+            _hear(pool, queue)
     finally:
         pool.close()
-    return failed
+    return queue.failed
 
 
-def _hear(pool: Pool, waiting: list[Run], finished: set[str], failed: dict[str, str], retried: set[str]) -> None:
+class Queue:
+    """Runs that can begin, and runs that wait for their base."""
+
+    def __init__(self, plan: Plan, listen: Listener) -> None:
+        self.listen = listen
+        self.ready: deque[Run] = deque()
+        self.held: dict[str, list[Run]] = {}  # by base
+        self.failed: dict[str, str] = {}  # reason by run
+        self.retried: set[str] = set()
+        for run in plan.to_run:
+            if run.base is None or run.base in plan.rows:
+                self.ready.append(run)
+            else:
+                self.held.setdefault(run.base, []).append(run)
+
+    def finish(self, run: Run) -> None:
+        """Those that waited for it can begin."""
+        self.ready.extend(self.held.pop(run.id, []))
+
+    def fail(self, run: Run, reason: str) -> None:
+        """Those that waited for it fail with it."""
+        self.failed[run.id] = reason
+        for blocked in self.held.pop(run.id, []):
+            self.failed[blocked.id] = f"blocked: its base {run.id} failed ({reason})"
+            self.listen("failed", blocked, self.failed[blocked.id])
+
+
+def _hear(pool: Pool, queue: Queue) -> None:
     """Wait for the next words of some worker, and act on them."""
     by_pipe = {worker.pipe: worker for worker in pool.workers if worker.run}
     for pipe in wait(list(by_pipe), timeout=5) if by_pipe else []:
@@ -114,17 +135,17 @@ def _hear(pool: Pool, waiting: list[Run], finished: set[str], failed: dict[str, 
         try:
             what, detail = worker.pipe.recv()
         except (EOFError, ConnectionResetError):  # reset: killed before it read its task
-            what, detail = _after_death(pool, worker, run, waiting, retried)
+            what, detail = _after_death(pool, worker, run, queue)
         pool.listen(what, run, detail)
         if what != "advance":
             worker.run = None
         if what == "finished":
-            finished.add(run.id)
+            queue.finish(run)
         if what == "failed":
-            failed[run.id] = str(detail)
+            queue.fail(run, str(detail))
 
 
-def _after_death(pool: Pool, worker: Worker, run: Run, waiting: list[Run], retried: set[str]) -> tuple[str, str]:
+def _after_death(pool: Pool, worker: Worker, run: Run, queue: Queue) -> tuple[str, str]:
     """Replace a worker that the system killed; its run is tried once more."""
     worker.process.join()
     reason = f"its process ended with exit code {worker.process.exitcode}"
@@ -132,11 +153,11 @@ def _after_death(pool: Pool, worker: Worker, run: Run, waiting: list[Run], retri
         reason += " (killed: often the system was out of memory)"
     pool.workers.remove(worker)
     pool.start(worker.gpu)
-    if run.id in retried:
+    if run.id in queue.retried:
         write_aside(files(run.config).failure, reason)
         return "failed", reason
-    retried.add(run.id)
-    waiting.insert(0, run)
+    queue.retried.add(run.id)
+    queue.ready.appendleft(run)
     return "retried", reason
 
 
@@ -148,17 +169,12 @@ def freeze_config(run: Run) -> None:
     write_aside(paths.config, json.dumps(dataclasses.asdict(config), indent=1))
 
 
-def fill_store(plan: Plan, advance: Callable[[int], None]) -> None:
-    """Decode the images that the remaining runs need, on all cores."""
-    for store, jobs in missing_images(plan).items():
-        store.ensure(jobs, cores(), advance)
-
-
 def missing_images(plan: Plan) -> dict[Store, list[tuple[str, int]]]:
     """Classes that are not in the store yet, by store."""
     needed: dict[Store, set[tuple[str, int]]] = {}
-    for run in plan.to_run:
-        needed.setdefault(Store.of(run.config), set()).update(images_needed(run.config))
+    alike = {(c.dataset, c.classes, c.split, c.target): c for c in (run.config for run in plan.to_run)}
+    for config in alike.values():
+        needed.setdefault(Store.of(config), set()).update(images_needed(config))
     return {store: missing for store, jobs in needed.items() if (missing := store.missing(jobs))}
 
 

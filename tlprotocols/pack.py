@@ -47,7 +47,8 @@ class Pack:
         if not plan.to_run:
             return
         try:
-            local.fill_store(plan, lambda images: None)
+            for store, jobs in local.missing_images(plan).items():
+                store.ensure(jobs, local.cores())
         except ConfigError as error:  # an image that cannot be read: every run that needs it will say so
             print(error, file=sys.stderr, flush=True)
         local.carry_out(plan, slots(self.per_gpu), _listen)

@@ -141,5 +141,5 @@ def test_one_update_is_sgd_with_momentum_and_decay(protocol):
 
 
 def test_a_base_whose_weights_are_gone_is_named(protocol, cfg, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"weights.safetensors: the base's weights are gone; remove its row"):
+    with pytest.raises(FileNotFoundError, match=r"weights.safetensors: the base's weights are gone; the same command"):
         network(cfg(f"results_dir={tmp_path}", "layers=3"), 4)

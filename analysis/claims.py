@@ -16,6 +16,7 @@ from analysis.statistics import holm, units_needed
 from analysis.study import Missing, study
 
 ALPHA = 0.05
+SHOWN = ("label", "effect", "low", "high", "unit", "units", "sign_flip")
 CLAIMS: tuple[Claim, ...] = tuple(
     found
     for module in (claims_protocols, claims_layers, claims_rates, claims_freezing)
@@ -24,10 +25,14 @@ CLAIMS: tuple[Claim, ...] = tuple(
 )
 
 
-def verdicts(table: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
-    """One row per claim, in the order of the paper's contributions; a claim that the table cannot speak to is
-    undecided, and `more_data` says what is missing."""
-    table = study(table)
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per claim of the paper; a claim that the table cannot speak to is undecided, and `more_data` says what
+    is missing."""
+    return weigh(study(table), CLAIMS)
+
+
+def weigh(table: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
+    """The verdicts on these claims, Holm-adjusted among themselves."""
     weighed: list[tuple[Claim, Evidence | Missing]] = []
     for claim in claims:
         try:
@@ -44,8 +49,9 @@ def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float
     row: dict[str, object] = {"claim": claim.name, "where": claim.where, "quote": claim.quote}
     row["statistic"] = claim.statistic
     if isinstance(evidence, Missing):
-        return row | {"verdict": "undecided", "more_data": str(evidence), "parts": ""}
-    told = {name: getattr(evidence, name) for name in ("label", "effect", "low", "high", "unit", "units", "sign_flip")}
+        nothing = dict.fromkeys((*SHOWN, "p", "p_holm"))
+        return row | nothing | {"verdict": "undecided", "more_data": str(evidence), "parts": ""}
+    told = {name: getattr(evidence, name) for name in SHOWN}
     fact = not evidence.units
     told |= {"p": math.nan if fact else evidence.p, "p_holm": p_holm}
     decided = fact or p_holm < ALPHA

@@ -129,15 +129,14 @@ def _curve(
 def _mark_failures(ax: Axes, rows: pd.DataFrame, look: Look, places: Any) -> None:
     """Runs that never learned or diverged, each on its own."""
     for flag, marker in (("collapsed", "o"), ("diverged", "x")):
-        if flag not in rows:
+        if flag not in rows or not rows[flag].any():
             continue
         failed = rows[rows[flag].fillna(False).astype(bool)]
         xs = [places[(size, level)] for size, level in zip(failed["n_per_class"], failed[look.level], strict=True)]
         ax.plot(xs, failed["accuracy"], marker, color="black", fillstyle="none", markersize=4, zorder=5, clip_on=False)
-        if xs:
-            word = "hollow: never learned (loss at ln K)" if flag == "collapsed" else "x: diverged"
-            height = 1.0 if flag == "collapsed" else 0.91
-            ax.text(0.01, height, word, transform=ax.transAxes, va="top", fontsize=7, color="0.3")
+        word = "hollow: never learned (loss at ln K)" if flag == "collapsed" else "x: diverged"
+        height = 1.0 if flag == "collapsed" else 0.91
+        ax.text(0.01, height, word, transform=ax.transAxes, va="top", fontsize=7, color="0.3")
 
 
 def _places(wide: pd.DataFrame) -> dict[tuple[Size, Any], float]:

@@ -125,6 +125,8 @@ def at(wide: pd.DataFrame, size: Size, levels: list[Any]) -> pd.DataFrame:
     """
     absent = [level for level in levels if (size, level) not in wide]
     name = wide.columns.names[1]
+    if not levels:
+        raise Missing(f"No finished runs with n_per_class={size} in this experiment.")
     if absent:
         raise Missing(f"No finished runs with n_per_class={size}, {name}={_list(absent)} in this experiment.")
     found = wide[[(size, level) for level in levels]].dropna()

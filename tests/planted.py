@@ -48,7 +48,7 @@ def table(truth: Truth, noise: float = 0.1, splits: int = 4, sizes: tuple[Any, .
                 row |= {"train_loss": 0.8, "val_loss": 0.8 + gap + draw.normal(0, noise / 3)}
                 row |= {"collapsed": False, "diverged": False, "run_id": f"{len(rows):016x}", "base_top1": 0.6}
                 rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop_duplicates([*rows[0]][:8], ignore_index=True)
 
 
 def _recipe(cell: Cell, scale: int) -> Cell:

@@ -44,7 +44,9 @@ def full_gains_with_layers(table: pd.DataFrame) -> Evidence:
     return above(slopes(at(_all_high(table), "full", LAYERS)), "n=full", "points a layer")
 
 
-@claim("sec. 3.1", "as soon as the size of the dataset is halved [...] better to transfer only five layers [than] seven")
+@claim(
+    "sec. 3.1", "as soon as the size of the dataset is halved [...] better to transfer only five layers [than] seven"
+)
 def five_layers_beat_seven(table: pd.DataFrame) -> Evidence:
     """5 minus 7 layers, all at the high rate, at every size but the whole set."""
     wide = _all_high(table)
@@ -187,7 +189,9 @@ def _over_four(wide: pd.DataFrame, size: Size) -> "pd.Series[Any]":
     return (trio[5] + trio[6]) / 2 - trio[4]
 
 
-@claim("abstract; sec. 1; sec. 3.3", "the optimal number of layers to transfer [...] will likely be estimated incorrectly")
+@claim(
+    "abstract; sec. 1; sec. 3.3", "the optimal number of layers to transfer [...] will likely be estimated incorrectly"
+)
 def layers_misestimated(table: pd.DataFrame) -> Evidence:
     """At some size the best number of layers with all at the high rate is another than with only the last one."""
     return some(_shifts(table, sizes(study(table)), best_differs))

@@ -83,7 +83,10 @@ def gain_is_47_8(table: pd.DataFrame) -> Evidence:
     return near(_gain(table, size, relative=True), f"n={size}", paper, 10.0, "% of the common accuracy")
 
 
-@claim("sec. 3.1; sec. 3.6", "transfer learning increases [in importance] because training from scratch is no longer viable")
+@claim(
+    "sec. 3.1; sec. 3.6",
+    "transfer learning increases [in importance] because training from scratch is no longer viable",
+)
 def transfer_matters_most_when_small(table: pd.DataFrame) -> Evidence:
     """Commonly used minus no transfer: growth from size to next smaller size. A collapsed run counts as it is: look at
     Fig. 6 for how many there are, for such a run says nothing about the amount of data."""
@@ -95,7 +98,9 @@ def _transfer(table: pd.DataFrame, size: Size) -> "pd.Series[Any]":
     return pair[COMMON] - pair[NONE]
 
 
-@claim("abstract; sec. 1; sec. 4 item 2", "protocols for smaller target datasets cannot be derived [from] a large [one]")
+@claim(
+    "abstract; sec. 1; sec. 4 item 2", "protocols for smaller target datasets cannot be derived [from] a large [one]"
+)
 def small_not_derived_from_large(table: pd.DataFrame) -> Evidence:
     """Table 2's setting for a size minus its setting for the whole set at that size, up to 100 images per class."""
     few = [n for n in numbers(table) if order(n) <= SMALLER]

@@ -13,7 +13,9 @@ from analysis.statistics import slopes
 from analysis.study import ALL, Missing, Size, at, cells, pick, sizes, step, study
 
 
-@claim("sec. 3.2", "accuracy increases as the number of layers trained at a high learning rate decreases, for all [sizes]")
+@claim(
+    "sec. 3.2", "accuracy increases as the number of layers trained at a high learning rate decreases, for all [sizes]"
+)
 def fewer_high_layers_better(table: pd.DataFrame) -> Evidence:
     """Slope of accuracy over 1 to 8 layers at the high rate, at every size."""
     wide = cells(fig2.rows(table), "high_lr_layers")

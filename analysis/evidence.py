@@ -55,9 +55,7 @@ def above(differences: "pd.Series[Any]", label: str, unit: str = "points", than:
     """Evidence that the mean difference is above `than`."""
     d = _paired(differences, than)
     flips = sign_flip(by_unit(differences.dropna()).to_numpy() - than)
-    return Evidence(
-        label, d.mean, d.low, d.high, unit, d.p_above, d.p_below, d.units, abs(d.mean - than), d.sd, flips
-    )
+    return Evidence(label, d.mean, d.low, d.high, unit, d.p_above, d.p_below, d.units, abs(d.mean - than), d.sd, flips)
 
 
 def near(differences: "pd.Series[Any]", label: str, value: float, margin: float, unit: str = "points") -> Evidence:

@@ -102,5 +102,7 @@ def beside(table: pd.DataFrame) -> list[tuple[str, str, str]]:
         if size in ours:
             paper = spoken("sec 3.3", "increase in accuracy", str(size))
             mean, low, high = mean_interval(ours[size])
-            told.append((f"low over high decay, n={size}", f"+{paper}%", f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] points"))
+            told.append(
+                (f"low over high decay, n={size}", f"+{paper}%", f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] points")
+            )
     return told

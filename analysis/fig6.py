@@ -58,9 +58,9 @@ def draw(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     found = rows(table)
     ax = panels.accuracy(found, LOOK, ax)
     present = [name for name in (OPTIMAL, COMMON, NONE) if (found["protocol"] == name).any()]
-    for i, name in enumerate(present):
+    for name in present:
         colour = "0.4" if name == NONE else LOOK.colours[name] if LOOK.colours else None
-        ax.text(0.01, 0.99 - 0.1 * i, name[2:], color=colour, transform=ax.transAxes, va="top", weight="bold")
+        panels.note(ax, name[2:], color=colour, fontsize=8, weight="bold")
     return ax
 
 

@@ -95,15 +95,27 @@ def gains(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
         ax, wide = axes(ax), cells(rows, look.level)
         places, colours = _places(wide), _colours(wide, look)
         ax.axhline(0, color=GREY, linewidth=0.8)
+        drawn = [(0.0, 0.0, 0.0)]
         for size in sizes(rows):
             if (size, look.usual) not in wide:
                 continue
             found = {level: wide[(size, level)] - wide[(size, look.usual)] for level in wide[size]}
-            _curve(ax, size, {level: d for level, d in found.items() if d.notna().any()}, places, colours, look)
+            found = {level: d for level, d in found.items() if d.notna().any()}
+            _curve(ax, size, found, places, colours, look)
+            drawn += [mean_interval(d) for d in found.values()]
         _dress(ax, wide, look)
-        ax.margins(y=0.14)
+        ax.set_ylim(*_limits(drawn))
         ax.set_ylabel(f"points over {look.usual_name}")
         return ax
+
+
+def _limits(drawn: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """All means, and of their intervals what does not squeeze the rest; a run that failed makes a very long one."""
+    means, lows, highs = (np.array(values) for values in zip(*drawn, strict=True))
+    span = max(float(means.max() - means.min()), 0.5)
+    low = max(np.nanmin([*lows, *means]), means.min() - 0.7 * span)
+    high = min(np.nanmax([*highs, *means]), means.max() + 0.7 * span)
+    return float(low - 0.08 * (high - low)), float(high + 0.22 * (high - low))
 
 
 def _curve(
@@ -135,8 +147,12 @@ def _mark_failures(ax: Axes, rows: pd.DataFrame, look: Look, places: Any) -> Non
         xs = [places[(size, level)] for size, level in zip(failed["n_per_class"], failed[look.level], strict=True)]
         ax.plot(xs, failed["accuracy"], marker, color="black", fillstyle="none", markersize=4, zorder=5, clip_on=False)
         word = "hollow: never learned (loss at ln K)" if flag == "collapsed" else "x: diverged"
-        height = 1.0 if flag == "collapsed" else 0.91
-        ax.text(0.01, height, word, transform=ax.transAxes, va="top", fontsize=7, color="0.3")
+        note(ax, word, color="0.3", fontsize=7)
+
+
+def note(ax: Axes, text: str, **look: Any) -> None:
+    """A line in the upper left corner, below those that are there."""
+    ax.text(0.01, 0.99 - 0.1 * len(ax.texts), text, transform=ax.transAxes, va="top", **look)
 
 
 def _places(wide: pd.DataFrame) -> dict[tuple[Size, Any], float]:

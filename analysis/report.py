@@ -140,7 +140,10 @@ def html(report: Report) -> str:
     environment.filters["p"] = p_value
     template = environment.from_string((files("analysis") / "report.html.j2").read_text(encoding="utf-8"))
     counts = report.tables["claims"]["verdict"].value_counts().to_dict() if "claims" in report.tables else {}
-    tables = {name: table.astype(object).where(table.notna(), None).to_dict("records") for name, table in report.tables.items()}
+    tables = {
+        name: table.astype(object).where(table.notna(), None).to_dict("records")
+        for name, table in report.tables.items()
+    }
     return template.render(report=report, tables=tables, counts=counts, old=_yosinski())
 
 

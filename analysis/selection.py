@@ -18,12 +18,11 @@ def candidates(table: pd.DataFrame, size: Size, value: str = "accuracy") -> pd.D
     """Accuracy of every transfer setting of this size that was run on all splits that any was: a row per split, a
     column per setting."""
     found = study(table)
-    for name in ("val_top1_even", "val_top1_odd"):
-        if name in found:
-            found[name] = 100 * found[name]
-    found = pick(found[found["layers"] > 0], n_per_class=size)
     if value not in found:
         raise Missing(f"The table has no column {value}.")
+    if value.startswith("val_top1"):
+        found = found.assign(**{value: 100 * found[value]})
+    found = pick(found[found["layers"] > 0], n_per_class=size)
     wide = by_unit(found.pivot_table(value, ["split", "target", "seed"], SETTING, aggfunc="mean"))
     covered = wide.notna().sum()
     return wide[wide.columns[covered == covered.max()]].dropna(how="all").dropna()
@@ -39,8 +38,8 @@ def columns(selection: str) -> tuple[str, str]:
 def effect(table: pd.DataFrame) -> pd.DataFrame:
     """Per size: accuracy of the best setting as the paper would report it, as held-out images and held-out splits have
     it, and by how much the first is too high, in points with 95% intervals over splits."""
-    told = []
-    for size in sizes(study(table)):
+    table, told = study(table), []
+    for size in sizes(table):
         try:
             even, odd = (candidates(table, size, f"val_top1_{half}") for half in ("even", "odd"))
         except Missing:

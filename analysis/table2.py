@@ -22,7 +22,8 @@ def settings(table: pd.DataFrame, selection: str = "all") -> pd.DataFrame:
     that cannot be told from the best one (p > 0.05). `selection="heldout"` chooses on the even validation images and
     reports on the odd ones.
     """
-    told = [row for size in sizes(study(table)) if (row := _row(table, size, selection))]
+    table = study(table)
+    told = [row for size in sizes(table) if (row := _row(table, size, selection))]
     if not told:
         raise Missing("No images per class at which two or more transfer settings were run on the same splits.")
     return pd.DataFrame(told)
@@ -39,7 +40,7 @@ def _row(table: pd.DataFrame, size: Size, selection: str) -> dict[str, Any] | No
     ranked = chosen_by.mean().sort_values(ascending=False, kind="stable").index
     best, second = ranked[0], ranked[1]
     accuracy, low, high = mean_interval(reported[best])
-    row = {"n_per_class": size, **dict(zip(SETTING, best, strict=True)), "settings": len(ranked)}
+    row = {"n_per_class": size, "best": say(best), **dict(zip(SETTING, best, strict=True)), "settings": len(ranked)}
     row |= {"splits": len(reported), "accuracy": accuracy, "low": low, "high": high, "runner_up": say(second)}
     row |= _against(reported, best, second)
     row |= {"greedy": say(path) if (path := greedy(table, size)) else "", **_paper(table, size)}
@@ -47,9 +48,10 @@ def _row(table: pd.DataFrame, size: Size, selection: str) -> dict[str, Any] | No
 
 
 def say(setting: Any) -> str:
-    """A setting in words, as in `6 layers, 1 high, decay 10, freeze 6`."""
+    """A setting in the order of the paper's Table 2, layers/decay_epochs/freeze, as in `6/10/6`; how many layers start
+    at the high rate is said where it is not one."""
     layers, high, decay, freeze = (int(value) for value in setting)
-    return f"{layers} layers, {high} high, decay {decay}, freeze {freeze}"
+    return f"{layers}/{decay}/{freeze}" + ("" if high == 1 else f", {high} high")
 
 
 def _against(reported: pd.DataFrame, best: Any, second: Any) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def _paper(table: pd.DataFrame, size: Size) -> dict[str, Any]:
         return {}
     paper = published.table2()[size]
     row: dict[str, Any] = {
-        "paper": f"{paper.layers} layers, 1 high, decay {paper.decay} of {published.STEP}, freeze {paper.freeze}",
+        "paper": say((paper.layers, 1, paper.decay, paper.freeze)),
         "paper_accuracy": paper.accuracy,
     }
     setting = fig6.settings(table).get(size)

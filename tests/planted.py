@@ -8,7 +8,15 @@ import pandas as pd
 
 SIZES = (10, 25, 50, 100, 250, 500, "full")
 DECAYS = (0, 1, 3, 5, 10, 15, 20, 30)
-TABLE2 = {10: (6, 10, 6), 25: (6, 5, 5), 50: (6, 3, 5), 100: (6, 3, 1), 250: (6, 3, 1), 500: (6, 0, 0), "full": (5, 30, 0)}
+TABLE2 = {
+    10: (6, 10, 6),
+    25: (6, 5, 5),
+    50: (6, 3, 5),
+    100: (6, 3, 1),
+    250: (6, 3, 1),
+    500: (6, 0, 0),
+    "full": (5, 30, 0),
+}
 BASE = {10: 25, 25: 33, 50: 39, 100: 44, 250: 50, 500: 55, "full": 61}
 IMAGES = {10: 5000, 25: 12500, 50: 25000, 100: 50000, 250: 125000, 500: 250000, "full": 640000}
 Cell = dict[str, Any]
@@ -29,10 +37,14 @@ def cells(sizes: tuple[Any, ...] = SIZES) -> Iterator[Cell]:
         for cell in grid:
             if (n, cell) not in seen:
                 seen.add((n, cell))
-                yield dict(zip(("n_per_class", "layers", "freeze", "high_lr_layers", "decay_epochs"), (n, *cell), strict=True))
+                yield dict(
+                    zip(("n_per_class", "layers", "freeze", "high_lr_layers", "decay_epochs"), (n, *cell), strict=True)
+                )
 
 
-def table(truth: Truth, noise: float = 0.1, splits: int = 4, sizes: tuple[Any, ...] = SIZES, scale: int = 1) -> pd.DataFrame:
+def table(
+    truth: Truth, noise: float = 0.1, splits: int = 4, sizes: tuple[Any, ...] = SIZES, scale: int = 1
+) -> pd.DataFrame:
     """A row per cell, split and target half. A split is some percent easier in all its cells; `noise` is the sd of a run.
     `scale` divides every number of epochs, as a scaled study does."""
     draw, rows = np.random.default_rng(1), []

@@ -24,8 +24,8 @@ def settings(table: pd.DataFrame) -> dict[Size, dict[str, int]]:
     scale, chosen = step(found) / STEP, {}
     for size in sizes(found):
         paper = nearest(size)
-        tried = found.query("n_per_class == @size and layers == @paper.layers and freeze == @paper.freeze")
-        tried = tried[tried["high_lr_layers"] == 1]["decay_epochs"]
+        there = (found["n_per_class"] == size) & (found["layers"] == paper.layers) & (found["freeze"] == paper.freeze)
+        tried = found.loc[there & (found["high_lr_layers"] == 1), "decay_epochs"]
         if len(tried):
             decay = min(tried, key=lambda d: abs(d - paper.decay * scale))
             chosen[size] = {"layers": paper.layers, "freeze": paper.freeze, "decay_epochs": int(decay)}
@@ -81,8 +81,8 @@ def caption(table: pd.DataFrame) -> str:
         for size, s in settings(table).items()
     )
     return (
-        f"Optimal is the paper's Table 2 at this study's lr.step of {step(study(table))} epochs ({used}), with only the "
-        "last layer at the high rate. Commonly used: 7 layers, all at the high rate. Top: mean over class splits "
+        f"Optimal is the paper's Table 2 at this study's lr.step of {step(study(table))} epochs ({used}), with only "
+        "the last layer at the high rate. Commonly used: 7 layers, all at the high rate. Top: mean over class splits "
         "with 95% intervals. Bottom: paired differences from the commonly used protocol."
     )
 

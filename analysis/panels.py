@@ -20,7 +20,7 @@ from analysis.study import Size, cells, sizes
 
 WIDTH = 4.8  # inches: the text width of the paper
 GREY = "0.45"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
@@ -74,7 +74,7 @@ def axes(ax: Axes | None) -> Axes:
 def accuracy(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
     """A bar per images per class and level: mean accuracy over splits, 95% interval."""
     with rc_context(STYLE):
-        ax, wide = axes(ax), cells(rows, look.level)
+        ax, wide = axes(ax), by_unit(cells(rows, look.level))
         places = _places(wide)
         for (size, level), x in places.items():
             mean, low, high = mean_interval(wide[(size, level)])
@@ -92,7 +92,7 @@ def accuracy(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
 def gains(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
     """Paired differences from the usual level, over the same splits; the best level of a size is ringed and named."""
     with rc_context(STYLE):
-        ax, wide = axes(ax), cells(rows, look.level)
+        ax, wide = axes(ax), by_unit(cells(rows, look.level))
         places, colours = _places(wide), _colours(wide, look)
         ax.axhline(0, color=GREY, linewidth=0.8)
         drawn = [(0.0, 0.0, 0.0)]

@@ -1,4 +1,4 @@
-"""Numbers that others published: the tables and sentences of Plested & Gedeon (2019), the logs of Yosinski et al. (2014).
+"""Numbers that others published: tables and sentences of Plested & Gedeon (2019), logs of Yosinski et al. (2014).
 
 `kind` says what a number of 2019 is: printed, or derived from printed ones. The table of 2014 has a row per network,
 parsed from the training logs in github.com/yosinski/convnet_transfer; 22 networks have no log there.

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -31,10 +32,17 @@ class Drawn:
     beside: tuple[tuple[str, str, str], ...] = ()
     missing: str = ""
 
-    @property
+    @cached_property
     def svg(self) -> str:
-        """The figure as an element of a page."""
-        return svg(self.figure, self.title) if self.figure else ""
+        """The figure as a file."""
+        return svg(self.figure) if self.figure else ""
+
+    @property
+    def element(self) -> str:
+        """The figure as an element of a page, with a name for those who cannot see it; it scales with the page."""
+        found = self.svg[self.svg.index("<svg") :]
+        found = re.sub(r"<metadata>.*?</metadata>", "", found, flags=re.DOTALL)
+        return found.replace("<svg ", f'<svg role="img" aria-label="{self.title}" ', 1)
 
 
 @dataclass(frozen=True)
@@ -93,15 +101,15 @@ def _drawn(module: ModuleType, rows: pd.DataFrame) -> Drawn:
 def write(report: Report, out: Path) -> list[Path]:
     """Write figures as SVG and PNG, tables as csv, and report.html; return the files."""
     out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for drawn in (*report.figures, _yosinski()):
+    written, old = [], _yosinski()
+    for drawn in (*report.figures, old):
         if drawn.figure:
-            written += save(drawn.figure, out / drawn.name)
+            written += save(drawn, out)
     for name, table in report.tables.items():
         written.append(out / f"{name}.csv")
         table.to_csv(written[-1], index=False)
     written.append(out / "report.html")
-    written[-1].write_text(html(report), encoding="utf-8")
+    written[-1].write_text(html(report, old), encoding="utf-8")
     return written
 
 
@@ -114,27 +122,26 @@ def _yosinski() -> Drawn:
     return Drawn("yosinski2014", yosinski.TITLE, yosinski.figure(), caption)
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
+def save(drawn: Drawn, out: Path) -> list[Path]:
     """Write a figure as SVG and PNG; the same figure gives the same bytes."""
-    with rc_context(panels.STYLE):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-        figure.savefig(path.with_suffix(".png"), dpi=200)
-    return [path.with_suffix(".svg"), path.with_suffix(".png")]
+    paths = [out / f"{drawn.name}.{kind}" for kind in ("svg", "png")]
+    paths[0].write_text(drawn.svg, encoding="utf-8")
+    if drawn.figure:
+        with rc_context(panels.STYLE):
+            drawn.figure.savefig(paths[1], dpi=200)
+    return paths
 
 
-def svg(figure: Figure, title: str) -> str:
-    """A figure as inline SVG that scales with the page and has a name for those who cannot see it."""
+def svg(figure: Figure) -> str:
+    """A figure as SVG text."""
     text = io.StringIO()
     with rc_context(panels.STYLE):
         figure.savefig(text, format="svg", metadata={"Date": None})
-    element = text.getvalue()
-    element = element[element.index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    return element.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    return text.getvalue()
 
 
-def html(report: Report) -> str:
-    """The page."""
+def html(report: Report, old: Drawn | None = None) -> str:
+    """The page; `old` is the figure of 2014, where it has been drawn already."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = number
     environment.filters["p"] = p_value
@@ -144,7 +151,7 @@ def html(report: Report) -> str:
         name: table.astype(object).where(table.notna(), None).to_dict("records")
         for name, table in report.tables.items()
     }
-    return template.render(report=report, tables=tables, counts=counts, old=_yosinski())
+    return template.render(report=report, tables=tables, counts=counts, old=old or _yosinski())
 
 
 def number(value: object, digits: int = 1, sign: bool = False) -> str:

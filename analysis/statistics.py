@@ -32,6 +32,8 @@ def by_unit(values: Any) -> Any:
     names = getattr(values.index, "names", [])
     if not {"split", "target", "seed"} <= set(names):
         return values
+    if values.index.droplevel("seed").is_unique:
+        return values.droplevel("seed") if len(values) > 1 else values
     averaged = values.groupby(level=["split", "target"]).mean()
     return averaged if len(averaged) > 1 else values
 

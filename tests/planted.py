@@ -45,8 +45,8 @@ def cells(sizes: tuple[Any, ...] = SIZES) -> Iterator[Cell]:
 def table(
     truth: Truth, noise: float = 0.1, splits: int = 4, sizes: tuple[Any, ...] = SIZES, scale: int = 1
 ) -> pd.DataFrame:
-    """A row per cell, split and target half. A split is some percent easier in all its cells; `noise` is the sd of a run.
-    `scale` divides every number of epochs, as a scaled study does."""
+    """A row per cell, split and target half. A split is some percent easier in all its cells; `noise` is the sd of a
+    run. `scale` divides every number of epochs, as a scaled study does."""
     draw, rows = np.random.default_rng(1), []
     for split in range(splits):
         for target in "AB":

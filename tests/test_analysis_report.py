@@ -24,7 +24,7 @@ FLAGS = (
 MEASURE = """<script>
 document.body.dataset.figures = JSON.stringify([...document.querySelectorAll("figure svg")].map(svg => {
   const box = svg.getBoundingClientRect();
-  return [svg.getAttribute("aria-label"), Math.round(box.x), Math.round(box.y), Math.round(box.width), Math.round(box.height)];
+  return [svg.getAttribute("aria-label"), ...[box.x, box.y, box.width, box.height].map(Math.round)];
 }));
 </script></body>"""
 
@@ -57,7 +57,7 @@ def test_files(made: Path):
 
 
 def test_same_table_same_bytes(made: Path, table: pd.DataFrame, tmp_path: Path):
-    report.save(fig1.figure(table), tmp_path / "fig1")
+    report.save(report.Drawn("fig1", fig1.TITLE, fig1.figure(table)), tmp_path)
     assert (tmp_path / "fig1.svg").read_bytes() == (made / "fig1.svg").read_bytes()
 
 

@@ -39,7 +39,9 @@ def _cell(layers):
 
 def test_table2_finds_the_planted_best(paper):
     found = table2.settings(paper).set_index("n_per_class")
-    assert dict(found["best"]) == dict(zip(found.index, ("6/10/6", "6/5/6", "6/3/0", "6/3/0", "6/3/0", "6/0/0", "5/30/0"), strict=True))
+    assert dict(found["best"]) == dict(
+        zip(found.index, ("6/10/6", "6/5/6", "6/3/0", "6/3/0", "6/3/0", "6/0/0", "5/30/0"), strict=True)
+    )
     assert list(found["greedy"]) == list(found["best"])
     assert list(found["paper"][:2]) == ["6/10/6", "6/5/5"]
     assert found.loc["full", "significant"]

@@ -62,8 +62,6 @@ def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float
 
 def more_data(evidence: Evidence, alpha: float) -> str:
     """How many splits would decide, were the seen effect and spread true: 80% power at the strictest Holm level."""
-    if math.isnan(evidence.sd):
-        return "No number: the settings that matter are equally good here."
     seen = f"a difference of {evidence.distance:.2g} with sd {evidence.sd:.2g} over splits"
     needed = units_needed(evidence.distance, evidence.sd, alpha)
     if needed is None:

@@ -122,7 +122,13 @@ def best_in(wide: pd.DataFrame, inside: set[Any], label: str) -> Evidence:
     return Evidence(
         f"{label}: {first} minus {rival}",
         *(d.mean, d.low, d.high, "points"),
-        *(float(p[others].max()), float(p[within].max()), d.units, abs(d.mean), d.sd),
+        *(
+            float(p[others].max()) / 2,
+            float(p[within].max()) / 2,
+            d.units,
+            abs(d.mean),
+            d.sd,
+        ),  # `Evidence.p` doubles them
     )
 
 
@@ -144,7 +150,7 @@ def best_differs(a: pd.DataFrame, b: pd.DataFrame, label: str, unit: str) -> Evi
     above = min(max(_most(pa, pa.index <= t), _most(pb, pb.index > t)) for t in limits)
     below = min(max(_most(pb, pb.index <= t), _most(pa, pa.index > t)) for t in limits)
     same = min(max(_most(pa, pa.index != v), _most(pb, pb.index != v)) for v in limits)
-    return _difference_of_best(a, b, pa, pb, label, unit, min(1.0, 2 * min(above, below)), same)
+    return _difference_of_best(a, b, pa, pb, label, unit, min(above, below), same)
 
 
 def _most(p: "pd.Series[Any]", where: Any) -> float:
@@ -165,12 +171,14 @@ def _difference_of_best(
     """The effect is a difference of best levels, its interval that of their confidence sets (97.5% each)."""
     one, two = a.mean().idxmax(), b.mean().idxmax()
     in_a, in_b = pa.index[pa > 0.025], pb.index[pb > 0.025]
-    tests = [_paired(a[one] - a[other]) for other in in_a if other != one]
-    tests += [_paired(b[two] - b[other]) for other in in_b if other != two]
-    closest = min(tests, key=lambda d: abs(d.mean) / (d.sd or 1e-9), default=None)
+    if one != two and two in a and one in b:
+        tests = [_paired(a[one] - a[two]), _paired(b[two] - b[one])]
+    else:
+        tests = [_paired(w[best] - w[other]) for w, best in ((a, one), (b, two)) for other in w if other != best]
+    closest = min(tests, key=lambda d: abs(d.mean) / (d.sd or 1e-9))
     return Evidence(
-        f"{label}: best {one} against {two}",
+        f"{label}: best {one:g} against {two:g}",
         *(float(one - two), float(min(in_a) - max(in_b)), float(max(in_a) - min(in_b)), unit),
-        *(min(1.0, 2 * p_for), min(1.0, 2 * p_against), len(a)),
-        *((abs(closest.mean), closest.sd) if closest else (math.nan, math.nan)),
+        *(p_for, p_against, len(a)),  # two confidence sets: `Evidence.p` doubles them
+        *(abs(closest.mean), closest.sd),
     )

@@ -56,13 +56,13 @@ def beside(table: pd.DataFrame) -> list[tuple[str, str, str]]:
         paper = spoken("sec 3.1", "accuracy", "10", str(layers))
         told.append((f"accuracy, n=10, {layers} layers", f"{paper:.1f}%", _said(wide, layers)))
     paper = spoken("sec 3.1", "relative increase", "10", "7->5")
-    pair = at(wide, 10, [5, 7])
+    pair = at(wide, 10, [5, 7], least=1)
     ours = 100 * (pair[5].mean() / pair[7].mean() - 1)
     return [*told, ("5 instead of 7 layers, n=10, relative", f"+{paper:.1f}%", f"{ours:+.1f}%")]
 
 
 def _said(wide: pd.DataFrame, layers: Any) -> str:
-    at(wide, 10, [layers])
+    at(wide, 10, [layers], least=1)
     return said(*mean_interval(wide[(10, layers)]))
 
 

@@ -76,7 +76,7 @@ def caption(table: pd.DataFrame) -> str:
     """What is drawn."""
     low, high = decays(table)
     return (
-        f"Left: the last layer falls after {low} epochs, right: after {high} (lr.step). Top: mean over class splits "
+        f"Left: decay_epochs={low}, right: decay_epochs={high} (lr.step). Top: mean over class splits "
         "with 95% intervals. Bottom: paired differences from 7 layers; the best number for each size is ringed and "
         "named. The paper's caption and text disagree about which chart is which; here a chart is named by its setting."
     )

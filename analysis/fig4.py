@@ -63,10 +63,12 @@ def beside(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     told = []
     for size, ours in best(table).items():
         if size in printed:
-            ends = sorted({f"{end * scale:g}" for end in printed[size]}, key=float)
+            ends = sorted({f"{end * scale:.3g}" for end in printed[size]}, key=float)
             paper = f"{'-'.join(str(e) for e in dict.fromkeys(printed[size]))} of {STEP}"
             scaled = f"; {'-'.join(ends)} at this lr.step" if scale != 1 else ""
             told.append((f"best epochs before the fall, n={size}", paper + scaled, f"{ours} of {STEP * scale:g}"))
         elif size in table2():
-            told.append((f"best epochs, n={size} (Table 2)", f"{table2()[size].decay} of {STEP}", f"{ours}"))
+            told.append(
+                (f"best epochs, n={size} (Table 2)", f"{table2()[size].decay} of {STEP}", f"{ours} of {STEP * scale:g}")
+            )
     return told

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from analysis.statistics import by_unit, mean_interval
 from analysis.study import Size, cells, sizes
@@ -134,8 +135,8 @@ def _curve(
         if level == best:
             ax.plot(x, mean, "o", color="none", markeredgecolor="black", markersize=6, markeredgewidth=0.9, zorder=4)
             if look.colours is None:
-                top = high if np.isfinite(high) and level != look.usual else mean
-                ax.annotate(str(level), (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=7)
+                word = ax.annotate(str(level), (x, mean), (0, 5), textcoords="offset points", ha="center", fontsize=7.5)
+                word.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def _mark_failures(ax: Axes, rows: pd.DataFrame, look: Look, places: Any) -> None:

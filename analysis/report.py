@@ -158,7 +158,9 @@ def number(value: object, digits: int = 1, sign: bool = False) -> str:
     """A number as a reader wants it; nothing for none."""
     if value is None or isinstance(value, jinja2.Undefined):
         return ""
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    assert isinstance(value, float | int)
+    rounded = round(value, digits) + 0.0  # no -0.00
+    return f"{rounded:+.{digits}f}" if sign else f"{rounded:.{digits}f}"
 
 
 def p_value(value: object) -> str:

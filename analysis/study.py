@@ -117,11 +117,11 @@ def cells(rows: pd.DataFrame, level: str, value: str = "accuracy") -> pd.DataFra
     return wide[sorted(wide.columns, key=lambda column: (order(column[0]), column[1]))]
 
 
-def at(wide: pd.DataFrame, size: Size, levels: list[Any]) -> pd.DataFrame:
+def at(wide: pd.DataFrame, size: Size, levels: list[Any], least: int = 2) -> pd.DataFrame:
     """The columns of one size, these levels, only units that have all of them.
 
     Raises:
-        Missing: a level is absent, or fewer than two units have them all.
+        Missing: a level is absent, or fewer than `least` units have them all.
     """
     absent = [level for level in levels if (size, level) not in wide]
     name = wide.columns.names[1]
@@ -131,6 +131,6 @@ def at(wide: pd.DataFrame, size: Size, levels: list[Any]) -> pd.DataFrame:
         raise Missing(f"No finished runs with n_per_class={size}, {name}={_list(absent)} in this experiment.")
     found = wide[[(size, level) for level in levels]].dropna()
     found.columns = pd.Index(levels)
-    if len(found) < 2:
-        raise Missing(f"Fewer than two splits are finished at n_per_class={size}, {name}={_list(levels)}.")
+    if len(found) < least:
+        raise Missing(f"Fewer than {least} splits are finished at n_per_class={size}, {name}={_list(levels)}.")
     return found

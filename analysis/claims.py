@@ -31,8 +31,8 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return weigh(study(table), CLAIMS)
 
 
-def weigh(table: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
-    """The verdicts on these claims, Holm-adjusted among themselves."""
+def weigh(table: pd.DataFrame, claims: Sequence[Claim], units: str = "splits") -> pd.DataFrame:
+    """The verdicts on these claims, Holm-adjusted among themselves; `units` is what there could be more of."""
     weighed: list[tuple[Claim, Evidence | Missing]] = []
     for claim in claims:
         try:
@@ -42,10 +42,10 @@ def weigh(table: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
     tested = [e for _, e in weighed if isinstance(e, Evidence) and e.units]
     adjusted = dict(zip(map(id, tested), holm([e.p for e in tested]), strict=True))
     alpha = ALPHA / max(1, len(tested))
-    return pd.DataFrame([_row(claim, e, adjusted.get(id(e), math.nan), alpha) for claim, e in weighed])
+    return pd.DataFrame([_row(claim, e, adjusted.get(id(e), math.nan), alpha, units) for claim, e in weighed])
 
 
-def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float) -> dict[str, object]:
+def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float, units: str) -> dict[str, object]:
     row: dict[str, object] = {"claim": claim.name, "where": claim.where, "quote": claim.quote}
     row["statistic"] = claim.statistic
     if isinstance(evidence, Missing):
@@ -56,16 +56,16 @@ def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float
     told |= {"p": math.nan if fact else evidence.p, "p_holm": p_holm}
     decided = fact or p_holm < ALPHA
     verdict = ("supported" if evidence.p_for < evidence.p_against else "contradicted") if decided else "undecided"
-    more = "" if decided else more_data(evidence, alpha)
+    more = "" if decided else more_data(evidence, alpha, units)
     return row | told | {"verdict": verdict, "more_data": more, "parts": "; ".join(map(str, evidence.parts))}
 
 
-def more_data(evidence: Evidence, alpha: float) -> str:
-    """How many splits would decide, were the seen effect and spread true: 80% power at the strictest Holm level."""
-    seen = f"a difference of {evidence.distance:.2g} with sd {evidence.sd:.2g} over splits"
+def more_data(evidence: Evidence, alpha: float, units: str = "splits") -> str:
+    """How many units would decide, were the seen effect and spread true: 80% power at the strictest Holm level."""
+    seen = f"a difference of {evidence.distance:.2g} with sd {evidence.sd:.2g} over {units}"
     needed = units_needed(evidence.distance, evidence.sd, alpha)
     if needed is None:
-        return f"More than 1000 splits: {evidence.label} shows {seen}."
+        return f"More than 1000 {units}: {evidence.label} shows {seen}."
     if needed <= evidence.units:
-        return f"{evidence.units} splits would do for {evidence.label} alone; more are needed for all parts at once."
-    return f"About {needed - evidence.units} more splits, {needed} in all: {evidence.label} shows {seen}."
+        return f"{evidence.units} {units} would do for {evidence.label} alone; more are needed for all parts at once."
+    return f"About {needed - evidence.units} more {units}, {needed} in all: {evidence.label} shows {seen}."

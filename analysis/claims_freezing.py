@@ -7,7 +7,7 @@ from analysis.claim import claim, parts
 from analysis.claims_layers import MARGIN, numbers
 from analysis.evidence import Evidence, above, best_in, every, near
 from analysis.statistics import slopes
-from analysis.study import Missing, Size, at, cells, order, sizes, study
+from analysis.study import Missing, Size, at, cells, levels, order, sizes, study
 
 VERY_SMALL = 25  # images per class
 
@@ -15,11 +15,11 @@ VERY_SMALL = 25  # images per class
 def _over_none(table: pd.DataFrame, size: Size, least: int) -> "pd.Series[float]":
     """Accuracy with `least` or more layers frozen, their mean, minus that with none."""
     wide = cells(fig5.rows(table), "freeze")
-    levels = [level for n, level in wide.columns if n == size and level >= least]
-    if not levels:
+    frozen = [level for level in levels(wide, size) if level >= least]
+    if not frozen:
         raise Missing(f"No finished runs with n_per_class={size}, layers=6 and freeze>={least}.")
-    found = at(wide, size, [0, *levels])
-    return found[levels].mean(axis=1) - found[0]
+    found = at(wide, size, [0, *frozen])
+    return found[frozen].mean(axis=1) - found[0]
 
 
 def _larger(table: pd.DataFrame, than: int) -> list[Size]:
@@ -58,6 +58,6 @@ def freezing_rarely_best(table: pd.DataFrame) -> Evidence:
     wide = cells(fig5.rows(table), "freeze")
 
     def none(n: Size) -> Evidence:
-        return best_in(at(wide, n, [level for m, level in wide.columns if m == n]), {0}, f"n={n}, frozen")
+        return best_in(at(wide, n, levels(wide, n)), {0}, f"n={n}, frozen")
 
     return every(parts(_larger(table, VERY_SMALL), none))

@@ -1,5 +1,6 @@
 """The claims of sections 3.1 and 3.3: how many layers to transfer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from analysis.fig1 import LAYERS
 from analysis.statistics import slopes
 from analysis.study import Missing, Size, at, cells, sizes, study
 
+Compare = Callable[[pd.DataFrame, pd.DataFrame, str, str], Evidence]
 MARGIN = 1.0  # points within which two accuracies count as about equal
 
 
@@ -122,7 +124,8 @@ def _minus(wide: pd.DataFrame, size: Size, one: Any, other: Any) -> "pd.Series[A
 def _lift(table: pd.DataFrame, size: Size) -> "pd.Series[Any]":
     """Low minus high decay, mean over 4 to 7 layers: no layer is chosen, so nothing is selected."""
     low, high = _one_high(table)
-    return (at(low, size, LAYERS) - at(high, size, LAYERS)).dropna().mean(axis=1)
+    lift: pd.Series[Any] = (at(low, size, LAYERS) - at(high, size, LAYERS)).dropna().mean(axis=1)
+    return lift
 
 
 @claim("sec. 3.3", "The lower initial decay setting also results in higher accuracies for all but the largest dataset")
@@ -206,11 +209,11 @@ def overestimated_small_underestimated_large(table: pd.DataFrame) -> Evidence:
     return every([*few, *large])
 
 
-def _shifts(table: pd.DataFrame, which: list[Size], compare: Any) -> list[Evidence]:
+def _shifts(table: pd.DataFrame, which: list[Size], compare: Compare) -> list[Evidence]:
     return parts(which, lambda n: _shift(table, n, compare))
 
 
-def _shift(table: pd.DataFrame, size: Size, compare: Any) -> Evidence:
+def _shift(table: pd.DataFrame, size: Size, compare: Compare) -> Evidence:
     """All high against only the last layer high, at the paper's better decay: low, but high for the whole set."""
     gentle = _one_high(table)[size == "full"]
     return compare(at(_all_high(table), size, LAYERS), at(gentle, size, LAYERS), f"n={size}", "layers")

@@ -10,7 +10,7 @@ from analysis.claims_layers import mean_of, numbers, smallest
 from analysis.evidence import Evidence, above, best_above, best_in, every
 from analysis.published import STEP
 from analysis.statistics import slopes
-from analysis.study import ALL, Missing, Size, at, cells, pick, sizes, step, study
+from analysis.study import ALL, Missing, Size, at, cells, levels, pick, sizes, step, study
 
 
 @claim(
@@ -51,7 +51,7 @@ def ten_epochs_best_when_smallest(table: pd.DataFrame) -> Evidence:
     """The decay_epochs nearest to a third of lr.step beats every other at the smallest size."""
     wide, size = cells(fig4.rows(table), "decay_epochs"), smallest(table)
     third = step(study(table)) * 10 / STEP
-    tried = [level for n, level in wide.columns if n == size and level > 0]
+    tried = [level for level in levels(wide, size) if level > 0]
     if not tried:
         raise Missing(f"No finished runs of Fig. 4 with n_per_class={size}.")
     aim = min(tried, key=lambda d: abs(d - third))
@@ -87,7 +87,8 @@ def smaller_wants_fewer_updates(table: pd.DataFrame) -> Evidence:
     if not medium or medium[-1] == small:
         raise Missing("No finished runs of Fig. 4 at 50, 100 or 250 images per class beside smaller ones.")
     large = medium[-1]
-    few, many = (_decays(table, n).rename(columns=lambda d, n=n: d * per_epoch(table, n)) for n in (small, large))
+    few, many = (_decays(table, n) for n in (small, large))
+    few.columns, many.columns = few.columns * per_epoch(table, small), many.columns * per_epoch(table, large)
     return best_above(many, few, f"n={large} against n={small}", "updates")
 
 
@@ -120,15 +121,15 @@ def _ends(table: pd.DataFrame) -> tuple[Size, Size]:
 
 def _levels(wide: pd.DataFrame, size: Size) -> pd.DataFrame:
     """All levels of one size; at least three."""
-    levels = [level for n, level in wide.columns if n == size]
-    if len(levels) < 3:
+    found = levels(wide, size)
+    if len(found) < 3:
         raise Missing(f"Fewer than three levels of {wide.columns.names[1]} at n_per_class={size}.")
-    return at(wide, size, levels)
+    return at(wide, size, found)
 
 
 def _decays(table: pd.DataFrame, size: Size) -> pd.DataFrame:
     wide = cells(fig4.rows(table), "decay_epochs")
-    return at(wide, size, [level for n, level in wide.columns if n == size])
+    return at(wide, size, levels(wide, size))
 
 
 def _best(table: pd.DataFrame, size: Size, inside: Any) -> Evidence:

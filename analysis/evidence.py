@@ -113,22 +113,21 @@ def best_in(wide: pd.DataFrame, inside: set[Any], label: str) -> Evidence:
     """Evidence that the best level is one of `inside`; `wide` has a row per unit and a column per level."""
     wide = by_unit(wide)
     p, means = excluded(wide), wide.mean()
-    within = [level for level in wide if level in inside]
-    others = [level for level in wide if level not in inside]
+    within: Any = [level for level in wide if level in inside]
+    others: Any = [level for level in wide if level not in inside]
     if not within or not others:
         raise Missing(f"{label}: the table has only {', '.join(map(str, wide.columns))} to choose from.")
     first, rival = means[within].idxmax(), means[others].idxmax()
     d = _paired(wide[first] - wide[rival])
     return Evidence(
         f"{label}: {first} minus {rival}",
-        *(d.mean, d.low, d.high, "points"),
-        *(
-            float(p[others].max()) / 2,
-            float(p[within].max()) / 2,
-            d.units,
-            abs(d.mean),
-            d.sd,
-        ),  # `Evidence.p` doubles them
+        *(d.mean, d.low, d.high),
+        unit="points",
+        p_for=float(p[others].max()) / 2,  # `Evidence.p` doubles them
+        p_against=float(p[within].max()) / 2,
+        units=d.units,
+        distance=abs(d.mean),
+        sd=d.sd,
     )
 
 
@@ -169,7 +168,8 @@ def _difference_of_best(
     p_against: float,
 ) -> Evidence:
     """The effect is a difference of best levels, its interval that of their confidence sets (97.5% each)."""
-    one, two = a.mean().idxmax(), b.mean().idxmax()
+    one: Any = a.mean().idxmax()
+    two: Any = b.mean().idxmax()
     in_a, in_b = pa.index[pa > 0.025], pb.index[pb > 0.025]
     if one != two and two in a and one in b:
         tests = [_paired(a[one] - a[two]), _paired(b[two] - b[one])]

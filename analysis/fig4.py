@@ -1,5 +1,7 @@
 """Fig. 4: accuracy by the epochs before the high rate of the last layer falls; 6 layers transferred."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,7 +54,7 @@ def caption(table: pd.DataFrame) -> str:
 def best(table: pd.DataFrame) -> dict[int | str, int]:
     """Per images per class, the decay_epochs with the highest mean accuracy."""
     found = rows(table)
-    wide = cells(found, "decay_epochs")
+    wide: Any = cells(found, "decay_epochs")
     return {size: int(wide[size].mean().idxmax()) for size in sizes(found)}
 
 

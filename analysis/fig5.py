@@ -1,5 +1,7 @@
 """Fig. 5: accuracy by layers frozen; 6 layers transferred, only the last layer at the high rate."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,7 +24,7 @@ def decays(table: pd.DataFrame) -> dict[Size, int]:
     for size in sizes(found):
         groups = found[found["n_per_class"] == size].groupby("decay_epochs")
         ranked = pd.DataFrame({"levels": groups["freeze"].nunique(), "accuracy": groups["accuracy"].mean()})
-        first = ranked.sort_values(["levels", "accuracy"]).iloc[-1]
+        first: Any = ranked.sort_values(["levels", "accuracy"]).iloc[-1]
         if first["levels"] > 1:
             shown[size] = int(first.name)
     return shown
@@ -69,7 +71,7 @@ def caption(table: pd.DataFrame) -> str:
 def beside(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     """The freeze row of the paper's Table 2 and ours."""
     found = rows(table)
-    wide = cells(found, "freeze")
+    wide: Any = cells(found, "freeze")
     return [
         (f"best number frozen, n={size} (Table 2)", str(table2()[size].freeze), str(int(wide[size].mean().idxmax())))
         for size in sizes(found)

@@ -98,6 +98,6 @@ def beside(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     if (10, OPTIMAL) not in wide or (10, COMMON) not in wide:
         return told
     pair = at(wide, 10, [OPTIMAL, COMMON], least=1)
-    ours = 100 * (pair[OPTIMAL].mean() / pair[COMMON].mean() - 1)
+    gain = 100 * (pair[OPTIMAL].mean() / pair[COMMON].mean() - 1)
     paper_gain = spoken("text after Table 2 / conclusion", "relative increase", "10")
-    return [*told, ("optimal over commonly used, n=10, relative", f"+{paper_gain}%", f"{ours:+.1f}%")]
+    return [*told, ("optimal over commonly used, n=10, relative", f"+{paper_gain}%", f"{gain:+.1f}%")]

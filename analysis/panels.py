@@ -5,7 +5,7 @@ bars are means over class splits and their 95% intervals. A collapsed run (loss 
 circle, a diverged one a cross.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -159,10 +160,11 @@ def note(ax: Axes, text: str, **look: Any) -> None:
 def _places(wide: pd.DataFrame) -> dict[tuple[Size, Any], float]:
     """Where each column stands: sizes at 0, 1, 2, ..., levels around them."""
     levels, pitch = _levels(wide), _pitch(wide)
+    columns: Any = wide.columns
     order = list(dict.fromkeys(wide.columns.get_level_values(0)))
     return {
         (size, level): order.index(size) + pitch * (levels.index(level) - (len(levels) - 1) / 2)
-        for size, level in wide.columns
+        for size, level in columns
     }
 
 
@@ -177,8 +179,8 @@ def _pitch(wide: pd.DataFrame) -> float:
 def _colours(wide: pd.DataFrame, look: Look) -> dict[Any, Any]:
     """From dark to light with the level; distinguishable in grey and with colour-blind eyes."""
     levels = _levels(wide)
-    shades: Sequence[float] = np.linspace(0.05, 0.85, len(levels)) if len(levels) > 1 else [0.4]
-    return look.colours or {level: colormaps["cividis"](s) for level, s in zip(levels, shades, strict=True)}
+    shades: Any = np.linspace(0.05, 0.85, len(levels)) if len(levels) > 1 else [0.4]
+    return look.colours or {level: to_hex(colormaps["cividis"](s)) for level, s in zip(levels, shades, strict=True)}
 
 
 def _dress(ax: Axes, wide: pd.DataFrame, look: Look) -> None:

@@ -45,7 +45,7 @@ def _failures(rows: pd.DataFrame) -> list[tuple[str, str]]:
         if flag not in rows:
             continue
         failed = rows[rows[flag].fillna(False).astype(bool)]
-        where = failed.groupby(["layers", "n_per_class"]).size().to_dict()
+        where: dict[Any, int] = failed.groupby(["layers", "n_per_class"]).size().to_dict()
         places = sorted(where, key=lambda place: (place[0], order(place[1])))
         detail = ", ".join(f"{where[place]} at layers={place[0]} n={place[1]}" for place in places)
         told.append((flag, f"{len(failed)} runs ({meaning})" + (f": {detail}" if detail else "")))

@@ -7,6 +7,7 @@ parsed from the training logs in github.com/yosinski/convnet_transfer; 22 networ
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 
@@ -46,6 +47,7 @@ def table2() -> dict[Size, Setting]:
     """The paper's Table 2: its best settings per number of training images."""
     told = plested2019().query("source == 'Table 2'")
     found: dict[Size, Setting] = {}
+    size: Any
     for size, column in told.groupby("n_per_class", sort=False):
         value = column.set_index("metric")["value"].astype(float)
         found["full" if size == "Full" else int(size)] = Setting(

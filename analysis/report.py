@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from analysis import claims, fig1, fig2, fig3, fig4, fig5, fig6, panels, selection, table1, table2, yosinski
+from analysis import claims, fig1, fig2, fig3, fig4, fig5, fig6, panels, published, selection, table1, table2, yosinski
 from analysis.provenance import facts
 from analysis.study import Missing, step, study
 
@@ -74,7 +74,7 @@ def collect(table: pd.DataFrame, selected: str = "all") -> Report:
         "yosinski2014": yosinski.comparison,
         "yosinski2014_layers": lambda: yosinski.layer_means().reset_index(),
         "yosinski2014_scratch": yosinski.scratch,
-        "yosinski2014_claims": lambda: claims.weigh(yosinski.yosinski2014(), yosinski.CLAIMS),
+        "yosinski2014_claims": lambda: claims.weigh(published.yosinski2014(), yosinski.CLAIMS, "networks"),
     }
     tables, missing = {}, {drawn.name: drawn.missing for drawn in figures if drawn.missing}
     for name, make in makers.items():

@@ -5,6 +5,8 @@ the even images of each class and reported on the odd ones, and the reverse; and
 chosen on all other splits and reported on the one left out.
 """
 
+from typing import Any
+
 import pandas as pd
 
 from analysis.statistics import by_unit, mean_interval
@@ -23,9 +25,10 @@ def candidates(table: pd.DataFrame, size: Size, value: str = "accuracy") -> pd.D
     if value.startswith("val_top1"):
         found = found.assign(**{value: 100 * found[value]})
     found = pick(found[found["layers"] > 0], n_per_class=size)
-    wide = by_unit(found.pivot_table(value, ["split", "target", "seed"], SETTING, aggfunc="mean"))
+    wide: pd.DataFrame = by_unit(found.pivot_table(value, ["split", "target", "seed"], SETTING, aggfunc="mean"))
     covered = wide.notna().sum()
-    return wide[wide.columns[covered == covered.max()]].dropna(how="all").dropna()
+    found: pd.DataFrame = wide[wide.columns[covered == covered.max()]].dropna()
+    return found
 
 
 def columns(selection: str) -> tuple[str, str]:
@@ -65,5 +68,6 @@ def effect(table: pd.DataFrame) -> pd.DataFrame:
 
 def chosen_elsewhere(wide: pd.DataFrame) -> "pd.Series[float]":
     """Per split, the accuracy of the setting that is best on average over all other splits."""
-    picked = {unit: wide.loc[unit, wide.drop(index=[unit]).mean().idxmax()] for unit in wide.index}
+    values: Any = wide
+    picked = {unit: values.loc[unit, wide.drop(index=[unit]).mean().idxmax()] for unit in wide.index}
     return pd.Series(picked, dtype=float)

@@ -38,7 +38,7 @@ def study(table: pd.DataFrame) -> pd.DataFrame:
     copying = table["layers"] > 0
     if (rows & copying).any():
         rows &= ~copying | (bases == bases[rows & copying].mode()[0])
-    found = table[rows].copy()
+    found: pd.DataFrame = table[rows].copy()
     found["accuracy"] = 100 * found["val_top1"]
     found["gap"] = found["val_loss"] - found["train_loss"]
     return found
@@ -54,6 +54,8 @@ def left_out(table: pd.DataFrame) -> list[str]:
         if only:
             count = int(others[key].astype(str).isin(only).sum())
             told.append(f"{count} rows of another study: {key}={','.join(only)} ({_said(kept[key])} here)")
+    if len(others) and not told:
+        told.append(f"{len(others)} rows of another study: other combinations of the same values")
     return told
 
 
@@ -113,24 +115,31 @@ def sizes(rows: pd.DataFrame, full: bool = True) -> list[Size]:
 
 def cells(rows: pd.DataFrame, level: str, value: str = "accuracy") -> pd.DataFrame:
     """One row per (split, target, seed), one column per (images per class, level)."""
-    wide = rows.groupby([*UNIT, "n_per_class", level], sort=False)[value].mean().unstack(["n_per_class", level])
-    return wide[sorted(wide.columns, key=lambda column: (order(column[0]), column[1]))]
+    wide: Any = rows.groupby([*UNIT, "n_per_class", level], sort=False)[value].mean().unstack(["n_per_class", level])
+    found: pd.DataFrame = wide[sorted(wide.columns, key=lambda column: (order(column[0]), column[1]))]
+    return found
 
 
-def at(wide: pd.DataFrame, size: Size, levels: list[Any], least: int = 2) -> pd.DataFrame:
+def levels(wide: pd.DataFrame, size: Size) -> list[Any]:
+    """The levels of one size, ascending."""
+    found: Any = wide.columns
+    return [level for n, level in found if n == size]
+
+
+def at(wide: pd.DataFrame, size: Size, wanted: list[Any], least: int = 2) -> pd.DataFrame:
     """The columns of one size, these levels, only units that have all of them.
 
     Raises:
         Missing: a level is absent, or fewer than `least` units have them all.
     """
-    absent = [level for level in levels if (size, level) not in wide]
+    absent = [level for level in wanted if (size, level) not in wide]
     name = wide.columns.names[1]
-    if not levels:
+    if not wanted:
         raise Missing(f"No finished runs with n_per_class={size} in this experiment.")
     if absent:
         raise Missing(f"No finished runs with n_per_class={size}, {name}={_list(absent)} in this experiment.")
-    found = wide[[(size, level) for level in levels]].dropna()
-    found.columns = pd.Index(levels)
+    found = wide[[(size, level) for level in wanted]].dropna()
+    found.columns = pd.Index(wanted)
     if len(found) < least:
-        raise Missing(f"Fewer than {least} splits are finished at n_per_class={size}, {name}={_list(levels)}.")
+        raise Missing(f"Fewer than {least} splits are finished at n_per_class={size}, {name}={_list(wanted)}.")
     return found

@@ -71,8 +71,8 @@ def greedy(table: pd.DataFrame, size: Size) -> tuple[int, int, int, int] | None:
     high = _best(lambda: cells(fig2.rows(table), "high_lr_layers"), size, 1)
     try:
         low_high = {d: cells(fig3.rows(table, d), "layers")[size].mean() for d in fig3.decays(table)}
-        by = pd.DataFrame(low_high).stack()
-        layers, decay = by.idxmax()
+        best: Any = pd.DataFrame(low_high).stack().idxmax()
+        layers, decay = best
     except (Missing, KeyError):
         return None
     if layers == 6:

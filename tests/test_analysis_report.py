@@ -101,6 +101,12 @@ def test_partial_table(table: pd.DataFrame, tmp_path: Path):
         fig3.figure(part)
 
 
+def test_no_training_code_is_imported():
+    asked = "import analysis.__main__, sys; print('torch' in sys.modules, 'hydra' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert told.stdout == "False False\n"
+
+
 def test_page_needs_no_network(made: Path):
     page = (made / "report.html").read_text()
     assert not re.search(r"(src|href)\s*=\s*[\"'](https?:)?//", page)

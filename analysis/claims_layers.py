@@ -124,8 +124,11 @@ def _minus(wide: pd.DataFrame, size: Size, one: Any, other: Any) -> "pd.Series[A
 def _lift(table: pd.DataFrame, size: Size) -> "pd.Series[Any]":
     """Low minus high decay, mean over 4 to 7 layers: no layer is chosen, so nothing is selected."""
     low, high = _one_high(table)
-    lift: pd.Series[Any] = (at(low, size, LAYERS) - at(high, size, LAYERS)).dropna().mean(axis=1)
-    return lift
+    return mean_of([_minus_at(low, high, size, layers) for layers in LAYERS])
+
+
+def _minus_at(low: pd.DataFrame, high: pd.DataFrame, size: Size, layers: int) -> "pd.Series[Any]":
+    return pd.Series(at(low, size, [layers])[layers] - at(high, size, [layers])[layers])
 
 
 @claim("sec. 3.3", "The lower initial decay setting also results in higher accuracies for all but the largest dataset")

@@ -87,8 +87,7 @@ def smaller_wants_fewer_updates(table: pd.DataFrame) -> Evidence:
     if not medium or medium[-1] == small:
         raise Missing("No finished runs of Fig. 4 at 50, 100 or 250 images per class beside smaller ones.")
     large = medium[-1]
-    few, many = (_decays(table, n) for n in (small, large))
-    few.columns, many.columns = few.columns * per_epoch(table, small), many.columns * per_epoch(table, large)
+    few, many = (_updates(_decays(table, n), per_epoch(table, n)) for n in (small, large))
     return best_above(many, few, f"n={large} against n={small}", "updates")
 
 
@@ -110,6 +109,12 @@ def per_epoch(table: pd.DataFrame, size: Size) -> float:
     if "updates" not in rows:
         raise Missing("The table has no column updates.")
     return float((rows["updates"] / rows["epochs"]).median())
+
+
+def _updates(decays: pd.DataFrame, an_epoch: float) -> pd.DataFrame:
+    """The same columns, in updates instead of epochs."""
+    named: Any = decays.columns
+    return decays.set_axis([decay * an_epoch for decay in named], axis=1)
 
 
 def _ends(table: pd.DataFrame) -> tuple[Size, Size]:

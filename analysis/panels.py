@@ -195,6 +195,7 @@ def _dress(ax: Axes, wide: pd.DataFrame, look: Look) -> None:
     told = levels if wide.shape[1] <= DENSE else [levels[0], levels[-1]]
     ticks = {x: str(level) for (_, level), x in _places(wide).items() if level in told}
     ax.set_xticks(list(ticks), list(ticks.values()), minor=True)
+    ax.xaxis.remove_overlapping_locs = False  # the middle level stands where its size does
     ax.tick_params(axis="x", which="minor", length=1.5, labelsize=5.5, colors=GREY, pad=1)
     ax.tick_params(axis="x", which="major", pad=10)
     ax.set_xlabel(f"{look.name} (small) by training images per class")

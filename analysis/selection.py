@@ -27,8 +27,8 @@ def candidates(table: pd.DataFrame, size: Size, value: str = "accuracy") -> pd.D
     found = pick(found[found["layers"] > 0], n_per_class=size)
     wide: pd.DataFrame = by_unit(found.pivot_table(value, ["split", "target", "seed"], SETTING, aggfunc="mean"))
     covered = wide.notna().sum()
-    found: pd.DataFrame = wide[wide.columns[covered == covered.max()]].dropna()
-    return found
+    whole: pd.DataFrame = wide[wide.columns[covered == covered.max()]].dropna()
+    return whole
 
 
 def columns(selection: str) -> tuple[str, str]:

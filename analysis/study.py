@@ -32,8 +32,8 @@ def study(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         raise Missing("The table has no rows.")
     keys = _keys(table.columns)
-    own = table[[key for key in keys if key.split(".")[0] != "base"]].astype(str).agg("|".join, axis=1)
-    bases = table[[key for key in keys if key.split(".")[0] == "base"]].astype(str).agg("|".join, axis=1)
+    own = _alike(table, [key for key in keys if key.split(".")[0] != "base"])
+    bases = _alike(table, [key for key in keys if key.split(".")[0] == "base"])
     rows = own == own.mode()[0]
     copying = table["layers"] > 0
     if (rows & copying).any():
@@ -42,6 +42,13 @@ def study(table: pd.DataFrame) -> pd.DataFrame:
     found["accuracy"] = 100 * found["val_top1"]
     found["gap"] = found["val_loss"] - found["train_loss"]
     return found
+
+
+def _alike(table: pd.DataFrame, keys: list[str]) -> "pd.Series[int]":
+    """A number per row, the same for rows that agree in all these columns; a factor that a row lacks is a value too."""
+    if not keys:
+        return pd.Series(0, table.index)
+    return table.groupby(keys, dropna=False, sort=False).ngroup()
 
 
 def left_out(table: pd.DataFrame) -> list[str]:

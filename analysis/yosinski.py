@@ -88,7 +88,7 @@ def gains(published: pd.DataFrame | None = None, ax: Axes | None = None) -> Axes
     """The same over the base network of the same target half."""
     ax = _by_layer(networks(published), "gain", 0.0, "points over own base", panels.axes(ax))
     ax.set_ylim(-3.4, 1.9)  # where the fine-tuned ones are
-    ax.text(4.1, -3.3, "AnB goes on to -8.3 at 7", fontsize=7, color=LOOK["AnB"][0], ha="right")
+    ax.text(3.9, -3.3, "AnB goes on to -8.3 at 7", fontsize=7, color=LOOK["AnB"][0], ha="right")
     return ax
 
 

@@ -69,6 +69,7 @@ def _recipe(cell: Cell, scale: int) -> Cell:
         **{"dataset": "imagenet", "model": "alexnet", "model.width": 1.0, "schedule": "own_clock"},
         **{"epochs": 90 // scale, "lr.high": 0.01, "lr.low": 0.001, "lr.step": 30 // scale},
         **{"decay_epochs": cell["decay_epochs"] // scale, "base": "none" if cell["layers"] == 0 else "trained"},
+        **{"base.epochs": None if cell["layers"] == 0 else 90, "lr.layers.conv1": None, "augment": "crop_flip"},
         **{"updates": updates, "seconds": 60.0, "device": "a planted table", "tlprotocols": "0", "torch": "0"},
         **{"date": "2019-01-01T00:00:00+00:00"},
     }

@@ -118,7 +118,7 @@ def _six_over_five(table: pd.DataFrame) -> "pd.Series[Any]":
 
 def _minus(wide: pd.DataFrame, size: Size, one: Any, other: Any) -> "pd.Series[Any]":
     pair = at(wide, size, [one, other])
-    return pair[one] - pair[other]
+    return pd.Series(pair[one] - pair[other])
 
 
 def _lift(table: pd.DataFrame, size: Size) -> "pd.Series[Any]":

@@ -11,7 +11,7 @@ from analysis.statistics import mean_interval
 from analysis.study import ALL, Missing, Size, at, cells, pick, sizes, step, study
 
 TITLE = "Fig. 6  Optimal, commonly used, no transfer"
-NONE, COMMON, OPTIMAL = "1 no transfer", "2 commonly used", "3 optimal"
+NONE, COMMON, OPTIMAL = "no transfer", "commonly used", "optimal"
 LOOK = panels.Look(
     "protocol", "protocol", COMMON, "commonly used", {NONE: "#bbbbbb", COMMON: "#e69f00", OPTIMAL: "#0072b2"}
 )
@@ -41,7 +41,7 @@ def rows(table: pd.DataFrame) -> pd.DataFrame:
         parts.append(_named(found, OPTIMAL, n_per_class=size, high_lr_layers=1, **setting))
     joined = pd.concat([part for part in parts if len(part)] or [found.head(0).assign(protocol="")])
     if joined["protocol"].nunique() < 2:
-        have = ", ".join(name[2:] for name in joined["protocol"].unique()) or "none"
+        have = ", ".join(joined["protocol"].unique()) or "none"
         raise Missing(f"Fewer than two of the protocols optimal, commonly used and no transfer are finished: {have}.")
     return joined
 
@@ -60,7 +60,7 @@ def draw(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     present = [name for name in (OPTIMAL, COMMON, NONE) if (found["protocol"] == name).any()]
     for name in present:
         colour = "0.4" if name == NONE else LOOK.colours[name] if LOOK.colours else None
-        panels.note(ax, name[2:], color=colour, fontsize=8, weight="bold")
+        panels.note(ax, name, color=colour, fontsize=8, weight="bold")
     return ax
 
 
@@ -81,8 +81,8 @@ def caption(table: pd.DataFrame) -> str:
         for size, s in settings(table).items()
     )
     return (
-        f"Optimal is the paper's Table 2 at this study's lr.step of {step(study(table))} epochs ({used}), with only "
-        "the last layer at the high rate. Commonly used: 7 layers, all at the high rate. Top: mean over class splits "
+        f"Optimal is the paper's Table 2 at this study's lr.step of {step(study(table))} epochs{used and f' ({used})'}, "
+        "with only the last layer at the high rate. Commonly used: 7 layers, all at the high rate. Top: mean over class splits "
         "with 95% intervals. Bottom: paired differences from the commonly used protocol."
     )
 

@@ -169,7 +169,8 @@ def _places(wide: pd.DataFrame) -> dict[tuple[Size, Any], float]:
 
 
 def _levels(wide: pd.DataFrame) -> list[Any]:
-    return sorted(set(wide.columns.get_level_values(1)))
+    found = list(dict.fromkeys(wide.columns.get_level_values(1)))
+    return found if isinstance(found[0], str) else sorted(found)
 
 
 def _pitch(wide: pd.DataFrame) -> float:

@@ -123,8 +123,13 @@ def sizes(rows: pd.DataFrame, full: bool = True) -> list[Size]:
 def cells(rows: pd.DataFrame, level: str, value: str = "accuracy") -> pd.DataFrame:
     """One row per (split, target, seed), one column per (images per class, level)."""
     wide: Any = rows.groupby([*UNIT, "n_per_class", level], sort=False)[value].mean().unstack(["n_per_class", level])
-    found: pd.DataFrame = wide[sorted(wide.columns, key=lambda column: (order(column[0]), column[1]))]
+    found: pd.DataFrame = wide[sorted(wide.columns, key=lambda column: (order(column[0]), _rank(column[1])))]
     return found
+
+
+def _rank(level: Any) -> float:
+    """Numbers ascend, names stay in the order in which they occur."""
+    return 0 if isinstance(level, str) else level
 
 
 def levels(wide: pd.DataFrame, size: Size) -> list[Any]:

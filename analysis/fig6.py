@@ -83,8 +83,8 @@ def caption(table: pd.DataFrame) -> str:
     epochs = step(study(table))
     return (
         f"Optimal is the paper's Table 2 at this study's lr.step of {epochs} epochs{used and f' ({used})'}, with only "
-        "the last layer at the high rate. Commonly used: 7 layers, all at the high rate. Top: mean over class splits with "
-        "95% intervals. Bottom: paired differences from the commonly used protocol."
+        "the last layer at the high rate. Commonly used: 7 layers, all at the high rate. Top: mean over class splits "
+        "with 95% intervals. Bottom: paired differences from the commonly used protocol."
     )
 
 

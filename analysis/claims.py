@@ -1,0 +1,71 @@
+"""Each claim of Plested & Gedeon (2019): its sentence, effect, interval, p value and verdict.
+
+A verdict is *supported* or *contradicted* where the Holm-adjusted p value is below 0.05, and *undecided* otherwise:
+then `more_data` says how many splits would decide it if what was seen is true. Facts and arithmetic have no p value.
+"""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis import claims_freezing, claims_layers, claims_protocols, claims_rates
+from analysis.claim import Claim
+from analysis.evidence import Evidence
+from analysis.statistics import holm, units_needed
+from analysis.study import Missing, study
+
+ALPHA = 0.05
+SHOWN = ("label", "effect", "low", "high", "unit", "units", "sign_flip")
+CLAIMS: tuple[Claim, ...] = tuple(
+    found
+    for module in (claims_protocols, claims_layers, claims_rates, claims_freezing)
+    for found in vars(module).values()
+    if isinstance(found, Claim)
+)
+
+
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per claim of the paper; a claim that the table cannot speak to is undecided, and `more_data` says what
+    is missing."""
+    return weigh(study(table), CLAIMS)
+
+
+def weigh(table: pd.DataFrame, claims: Sequence[Claim], units: str = "splits") -> pd.DataFrame:
+    """The verdicts on these claims, Holm-adjusted among themselves; `units` is what there could be more of."""
+    weighed: list[tuple[Claim, Evidence | Missing]] = []
+    for claim in claims:
+        try:
+            weighed.append((claim, claim(table)))
+        except Missing as missing:
+            weighed.append((claim, missing))
+    tested = [e for _, e in weighed if isinstance(e, Evidence) and e.units]
+    adjusted = dict(zip(map(id, tested), holm([e.p for e in tested]), strict=True))
+    alpha = ALPHA / max(1, len(tested))
+    return pd.DataFrame([_row(claim, e, adjusted.get(id(e), math.nan), alpha, units) for claim, e in weighed])
+
+
+def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float, units: str) -> dict[str, object]:
+    row: dict[str, object] = {"claim": claim.name, "where": claim.where, "quote": claim.quote}
+    row["statistic"] = claim.statistic
+    if isinstance(evidence, Missing):
+        nothing = dict.fromkeys((*SHOWN, "p", "p_holm"))
+        return row | nothing | {"verdict": "undecided", "more_data": str(evidence), "parts": ""}
+    told = {name: getattr(evidence, name) for name in SHOWN}
+    fact = not evidence.units
+    told |= {"p": math.nan if fact else evidence.p, "p_holm": p_holm}
+    decided = fact or p_holm < ALPHA
+    verdict = ("supported" if evidence.p_for < evidence.p_against else "contradicted") if decided else "undecided"
+    more = "" if decided else more_data(evidence, alpha, units)
+    return row | told | {"verdict": verdict, "more_data": more, "parts": "; ".join(map(str, evidence.parts))}
+
+
+def more_data(evidence: Evidence, alpha: float, units: str = "splits") -> str:
+    """How many units would decide, were the seen effect and spread true: 80% power at the strictest Holm level."""
+    seen = f"a difference of {evidence.distance:.2g} with sd {evidence.sd:.2g} over {units}"
+    needed = units_needed(evidence.distance, evidence.sd, alpha)
+    if needed is None:
+        return f"More than 1000 {units}: {evidence.label} shows {seen}."
+    if needed <= evidence.units:
+        return f"{evidence.units} {units} would do for {evidence.label} alone; more are needed for all parts at once."
+    return f"About {needed - evidence.units} more {units}, {needed} in all: {evidence.label} shows {seen}."

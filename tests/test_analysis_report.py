@@ -1,0 +1,161 @@
+"""Figures, the command, the page in a real browser, the notebook."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import planted
+import pytest
+from PIL import Image
+
+from analysis import fig1, fig3, fig6, report
+from analysis.__main__ import main
+from analysis.study import Missing
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"),
+)
+MEASURE = """<script>
+document.body.dataset.figures = JSON.stringify([...document.querySelectorAll("figure svg")].map(svg => {
+  const box = svg.getBoundingClientRect();
+  return [svg.getAttribute("aria-label"), ...[box.x, box.y, box.width, box.height].map(Math.round)];
+}));
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """A world like the paper's in which training from scratch collapses on few images and one run diverged."""
+    found = planted.table(planted.paper, noise=0.4)
+    scratch = (found["layers"] == 0) & found["n_per_class"].isin([10, 25])
+    found.loc[scratch, ["val_top1", "val_top1_even", "val_top1_odd"]] = 0.002
+    found.loc[scratch, "collapsed"] = True
+    lost = found.index[(found["layers"] == 4) & (found["n_per_class"] == 50)][0]
+    found.loc[lost, ["val_top1", "train_loss", "diverged"]] = [0.002, float("nan"), True]
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the command writes."""
+    out = tmp_path_factory.mktemp("out")
+    report.write(report.collect(table), out)
+    return out
+
+
+def test_files(made: Path):
+    names = {file.name for file in made.iterdir()}
+    figures = {f"fig{i}.{kind}" for i in range(1, 7) for kind in ("svg", "png")}
+    tables = {f"{name}.csv" for name in ("table1", "table2", "selection", "claims", "yosinski2014")}
+    assert figures | tables | {"report.html"} <= names
+
+
+def test_same_table_same_bytes(made: Path, table: pd.DataFrame, tmp_path: Path):
+    report.save(report.Drawn("fig1", fig1.TITLE, fig1.figure(table)), tmp_path)
+    assert (tmp_path / "fig1.svg").read_bytes() == (made / "fig1.svg").read_bytes()
+
+
+def test_bars_are_means_and_failures_are_marked(table: pd.DataFrame):
+    ax = fig1.draw(table)
+    tall = table.query("n_per_class == 10 and layers == 4 and high_lr_layers == 8")["val_top1"].mean()
+    assert ax.patches[0].get_height() == pytest.approx(100 * tall)
+    assert any("diverged" in text.get_text() for text in ax.texts)
+    marks = [line for line in fig6.draw(table).lines if line.get_fillstyle() == "none"]
+    assert len(marks[0].get_xdata()) == 16  # 8 halves at two sizes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "25", "50", "100", "250", "500", "full"]
+
+
+def test_the_best_is_named(table: pd.DataFrame):
+    named = [text.get_text() for text in fig3.gains(table, decay=5).texts]
+    assert named == ["6", "6", "6", "6", "6", "6", "5"]
+
+
+def test_a_scaled_study_on_one_split_has_its_figures():
+    small = planted.table(planted.paper, noise=0.2, splits=1, sizes=(10, 25), scale=3).query("target == 'B'")
+    found = report.collect(small)
+    assert not found.missing.keys() & {f"fig{i}" for i in range(1, 7)}
+    assert "lr.step" in report.html(found)
+
+
+def test_partial_table(table: pd.DataFrame, tmp_path: Path):
+    """Fig. 1 alone: the other figures say in a sentence what they lack, on the page and in the terminal."""
+    part = table.query("high_lr_layers == 8 and layers in [5, 7] and n_per_class in [10, 50]")
+    part.to_csv(tmp_path / "table.csv", index=False)
+    command = [sys.executable, "-W", "error", "-m", "analysis", "--results", str(tmp_path / "table.csv")]
+    told = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True)
+    assert "no fig2: No finished runs with" in told.stdout
+    assert (tmp_path / "out" / "fig1.svg").exists()
+    assert not (tmp_path / "out" / "fig2.svg").exists()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("Not here: ") >= 4
+    with pytest.raises(Missing, match="high_lr_layers"):
+        fig3.figure(part)
+
+
+def test_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    planted.table(planted.paper, splits=1, sizes=(10,)).to_csv(tmp_path / "table.csv", index=False)
+    asked = ["analysis", "--results", str(tmp_path / "table.csv"), "--query", "n_per_class == 7"]
+    monkeypatch.setattr(sys, "argv", asked)
+    with pytest.raises(SystemExit, match="The table has no rows"):
+        main()
+
+
+def test_no_training_code_is_imported():
+    asked = "import analysis.__main__, sys; print('torch' in sys.modules, 'hydra' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert told.stdout == "False False\n"
+
+
+def test_page_needs_no_network(made: Path):
+    page = (made / "report.html").read_text()
+    assert not re.search(r"(src|href)\s*=\s*[\"'](https?:)?//", page)
+    assert "@import" not in page
+    assert "47.88%" in page
+    assert "20.9%" in page
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
+def test_page_in_a_browser(made: Path, tmp_path: Path):
+    """Opened from disk: nothing in the console, all seven figures painted."""
+    page = tmp_path / "report.html"
+    page.write_text((made / "report.html").read_text().replace("</body>", MEASURE))
+    dom, log = _browse(page, tmp_path / "a", "--dump-dom")
+    figures = json.loads(re.search(r'data-figures="(.*?)"', dom)[1].replace("&quot;", '"'))
+    assert "CONSOLE" not in log, log
+    assert len(figures) == 7
+    picture = tmp_path / "page.png"
+    _browse(page, tmp_path / "b", f"--screenshot={picture}")
+    pixels = np.asarray(Image.open(picture).convert("L"))
+    for name, x, y, width, height in figures:
+        assert width > 300, name
+        assert height > 200, name
+        seen = pixels[y : y + height, x : x + width]
+        assert 0.02 < (seen < 200).mean() < 0.6, name
+
+
+def _browse(page: Path, profile: Path, what: str) -> tuple[str, str]:
+    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--window-size=1200,9000", what, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout, done.stderr
+
+
+def test_notebook(table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every cell runs on a table of one's own."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(report.__file__).parents[1]))  # the kernel starts in another folder
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    path = Path(report.__file__).with_name("transfer_protocols.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    first = next(cell for cell in notebook.cells if "RESULTS" in cell.source)
+    first.source = first.source.replace('"results"', repr(str(tmp_path / "table.csv")))
+    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    pictures = [o for cell in notebook.cells for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+    assert len(pictures) == 2

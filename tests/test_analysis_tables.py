@@ -1,0 +1,89 @@
+"""Studies, tables 1 and 2, and the selection effect."""
+
+import pandas as pd
+import planted
+import pytest
+
+from analysis import fig3, fig5, fig6, selection, study, table1, table2
+from analysis.study import Missing
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return planted.table(planted.paper, noise=0.05)
+
+
+def test_rows_of_another_study_are_left_out(paper):
+    other = paper.head(20).assign(dataset="cifar10")
+    mixed = pd.concat([other, paper], ignore_index=True)
+    assert len(study.study(mixed)) == len(paper)
+    assert study.left_out(mixed) == ["20 rows of another study: dataset=cifar10 (imagenet here)"]
+    assert "accuracy" not in paper
+
+
+def test_seeds_and_full_are_no_other_study(paper):
+    assert study.left_out(paper) == []
+    assert study.sizes(paper) == [10, 25, 50, 100, 250, 500, "full"]
+
+
+def test_table1(paper):
+    found = table1.losses(paper).set_index(["layers", "n_per_class"])
+    assert found.loc[(4, 10), "paper_training"] == 1.55
+    assert found.loc[(7, 10), "difference"] == pytest.approx(planted.paper(_cell(7))[1], abs=0.05)
+    assert list(table1.averages(paper)["layers"]) == [4, 5, 6, 7]
+
+
+def _cell(layers):
+    return {"n_per_class": 10, "layers": layers, "freeze": 0, "high_lr_layers": 8, "decay_epochs": 30}
+
+
+def test_table2_finds_the_planted_best(paper):
+    found = table2.settings(paper).set_index("n_per_class")
+    assert dict(found["best"]) == dict(
+        zip(found.index, ("6/10/6", "6/5/6", "6/3/0", "6/3/0", "6/3/0", "6/0/0", "5/30/0"), strict=True)
+    )
+    assert list(found["greedy"]) == list(found["best"])
+    assert list(found["paper"][:2]) == ["6/10/6", "6/5/5"]
+    assert found.loc["full", "significant"]
+    assert found.loc["full", "difference"] > 0.9
+    assert found.loc[10, "paper_setting_here"] == pytest.approx(found.loc[10, "accuracy"])
+
+
+def test_table2_calls_noise_noise():
+    found = table2.settings(planted.table(planted.paper, noise=5))
+    assert not found["significant"].any()
+    assert (found["as_good"] > 1).all()
+
+
+def test_selection_on_pure_noise_is_optimistic():
+    """All settings equally good: what is chosen looks better than it is by the noise that chose it."""
+    table = planted.table(lambda cell: (40.0, 1.0), noise=0.1)
+    found = selection.effect(table)
+    assert (found["optimism"] > 0).all()  # the planted halves of images differ in luck
+    assert found["optimism_splits"].mean() > 0.03
+    assert found["chosen_and_reported"].between(30, 50).all()
+
+
+def test_heldout_reports_the_other_half(paper):
+    shifted = paper.assign(val_top1_odd=paper["val_top1_even"] - 0.1)
+    chosen, reported = (table2.settings(shifted, s)["accuracy"] for s in ("all", "heldout"))
+    assert (chosen - reported).mean() == pytest.approx(10, abs=0.5)
+    with pytest.raises(ValueError, match="heldout"):
+        table2.settings(shifted, "holdout")
+
+
+def test_decays_scale(paper):
+    assert fig3.decays(paper) == (5, 30)
+    assert fig3.decays(planted.table(planted.paper, sizes=(10, 25), scale=3)) == (1, 10)
+    with pytest.raises(Missing, match="decay_epochs=30"):
+        fig3.decays(paper.query("decay_epochs == 30"))
+
+
+def test_freezing_is_shown_at_the_decay_with_most_levels(paper):
+    assert fig5.decays(paper) == {10: 10, 25: 5, 50: 3, 100: 3, 250: 3, 500: 0, "full": 30}
+
+
+def test_optimal_takes_the_nearest_tried_decay(paper):
+    assert fig6.settings(paper)[10] == {"layers": 6, "freeze": 6, "decay_epochs": 10}
+    scaled = planted.table(planted.paper, sizes=(10, 25), scale=3)
+    assert fig6.settings(scaled)[10] == {"layers": 6, "freeze": 6, "decay_epochs": 3}

@@ -6,7 +6,7 @@ parsed from the training logs in github.com/yosinski/convnet_transfer; 22 networ
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,8 +18,7 @@ STEP = 30  # epochs between two falls of the rate, in the paper
 
 @cache
 def _read(name: str) -> pd.DataFrame:
-    with (files("analysis") / "data" / f"{name}.csv").open() as file:
-        return pd.read_csv(file)
+    return pd.read_csv(Path(__file__).parent / "data" / f"{name}.csv")
 
 
 def plested2019() -> pd.DataFrame:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
@@ -145,7 +144,7 @@ def html(report: Report, old: Drawn | None = None) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = number
     environment.filters["p"] = p_value
-    template = environment.from_string((files("analysis") / "report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
     counts = report.tables["claims"]["verdict"].value_counts().to_dict() if "claims" in report.tables else {}
     tables = {
         name: table.astype(object).where(table.notna(), None).to_dict("records")

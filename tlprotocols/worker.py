@@ -19,7 +19,7 @@ def serve(pipe: Connection, gpu: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     os.environ |= ONE_THREAD
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ |= {"CUDA_VISIBLE_DEVICES": str(gpu), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # repeatable sums
     from tlprotocols.hardware import one_thread
     from tlprotocols.run import execute
 

@@ -7,7 +7,7 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tlprotocols.config import build
+from tlprotocols.reader import build
 from tlprotocols.results import Files, write_aside
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

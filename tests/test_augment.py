@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from tlprotocols.augment import Draws, centre_draws, cut, normalised, train_draws
+from tlprotocols.augment import Draws, _by_index, centre_draws, cut, normalised, train_draws
 
 SIDE = 20
 PICTURES = np.random.RandomState(0).randint(0, 256, (40, SIDE, SIDE, 3), dtype=np.uint8)
@@ -45,6 +45,14 @@ def test_training_images_are_torchvisions(plain, dataset, augment, pixels, pad):
     config = sized(plain(f"dataset={dataset}", f"augment={augment}"), pixels, pad)
     draws = train_draws(config, 3, np.arange(len(PICTURES)))
     assert torch.equal(prepared(config, draws), by_torchvision(config, draws))
+
+
+@pytest.mark.parametrize("augment", ["none", "crop", "flip", "crop_flip"])
+@pytest.mark.parametrize(("pixels", "pad"), [(20, 0), (20, 4), (16, 0), (17, 3), (24, 2)])
+def test_a_gpu_cuts_what_a_cpu_cuts(plain, augment, pixels, pad):
+    config, stored = sized(plain(f"augment={augment}"), pixels, pad), torch.from_numpy(PICTURES)
+    draws = train_draws(config, 3, np.arange(len(PICTURES)))
+    assert torch.equal(_by_index(stored, draws, config.dataset), cut(stored, draws, config.dataset))
 
 
 @pytest.mark.parametrize("pixels", [20, 19, 18, 17, 16, 15])

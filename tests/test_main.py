@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tlprotocols.config import keys
+from tlprotocols.reader import keys
 from tlprotocols.results import base_of, files, load, run_id
 from tlprotocols.run import execute
 

@@ -9,8 +9,8 @@ import threading
 import pandas as pd
 import pytest
 
-from tlprotocols import config as config_module
-from tlprotocols.config import keys
+from tlprotocols import reader
+from tlprotocols.reader import keys
 from tlprotocols.results import base_of, factors, load, run_id, write_aside
 from tlprotocols.schema import Config, factor
 
@@ -167,7 +167,7 @@ def test_a_later_factor_with_its_legacy_value_changes_no_id(plain, monkeypatch):
     class Later(Config):
         warmup: int = factor("epochs of rising rates", low=0, legacy=0)
 
-    monkeypatch.setattr(config_module, "keys", lambda kind=Later, path="": keys(kind, path))
+    monkeypatch.setattr(reader, "keys", lambda kind=Later, path="": keys(kind, path))
     config = plain()
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     assert run_id(Later(**values, warmup=0)) == run_id(config)

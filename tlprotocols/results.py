@@ -96,7 +96,7 @@ def _flat(values: Any, path: str) -> Row:
 @functools.cache
 def _legacy(kind: Any) -> Row:
     """Values that later factors had before they existed."""
-    from tlprotocols.config import keys
+    from tlprotocols.reader import keys
 
     known = {key: about["legacy"] for key, about in keys(kind)}
     return {key: value for key, value in known.items() if value is not dataclasses.MISSING}

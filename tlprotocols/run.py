@@ -86,7 +86,7 @@ def selected(config: Config, part: str, where: torch.device) -> Images:
     ]
     rows = np.concatenate([offsets[label] + place for label, place in zip(labels, places, strict=True)])
     units = np.repeat(np.arange(len(labels)), [len(place) for place in places])
-    return Images(torch.from_numpy(store.rows(part)), rows, torch.from_numpy(units), where)
+    return Images(torch.from_numpy(store.rows(part)), rows, torch.from_numpy(units), where).moved()
 
 
 def network(config: Config, classes: int) -> models.Network:
@@ -152,7 +152,7 @@ def measure(
         "train_top1": learned.top1,
         "val_loss": tested.loss,
         "val_top1": tested.top1,
-        **_halves(tested.right, val.labels.numpy()),
+        **_halves(tested.right, val.labels.cpu().numpy()),
         **_best(config, state, paths),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not math.isfinite(train_loss),

@@ -17,6 +17,7 @@ from tlprotocols.schema import Config
 from tlprotocols.transfer import set_rates
 
 EVALUATED_AT_ONCE = 512  # images; large enough for full speed, small enough for the cache
+MOVED_AT_ONCE = 4096  # images
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,33 @@ class Images:
     rows: np.ndarray  # int64 (n,): which of them
     labels: torch.Tensor  # int64 (n,): unit of the last layer
     device: torch.device
+    resident: bool = False  # `stored` holds these n images alone, and lies with `labels` on the device
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, which: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (B, side, side, 3) and labels (B,) at these places, on the device."""
-        rows = torch.from_numpy(self.rows)[which].to(self.stored.device)
-        images = self.stored.index_select(0, rows)
-        return images.to(self.device, non_blocking=True), self.labels[which].to(self.device, non_blocking=True)
+        """Images (B, side, side, 3) and labels (B,) at these places (which lie beside `labels`), on the device."""
+        if self.resident:
+            return self.stored[which], self.labels[which]
+        rows = torch.from_numpy(self.rows)[which]
+        if self.device.type == "cpu":
+            return self.stored.index_select(0, rows), self.labels[which]
+        images = torch.empty((len(rows), *self.stored.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        torch.index_select(self.stored, 0, rows, out=images)
+        pair = images, self.labels[which].pin_memory()
+        return pair[0].to(self.device, non_blocking=True), pair[1].to(self.device, non_blocking=True)
+
+    def moved(self) -> "Images":
+        """The same images on their device, if they leave half of its free memory to the network (and to others)."""
+        size = len(self) * self.stored[0].numel()
+        if self.device.type == "cpu" or size > torch.cuda.mem_get_info(self.device)[0] // 2:
+            return self
+        there = torch.empty((len(self), *self.stored.shape[1:]), dtype=torch.uint8, device=self.device)
+        for start in range(0, len(self), MOVED_AT_ONCE):
+            rows = torch.from_numpy(self.rows[start : start + MOVED_AT_ONCE])
+            there[start : start + len(rows)] = self.stored.index_select(0, rows).to(self.device)
+        return Images(there, self.rows, self.labels.to(self.device), self.device, resident=True)
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,7 @@ def fit(net: Network, sgd: SGD, config: Config, train: Images, *, done: int = 0)
         order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
         draws = train_draws(config, epoch, train.rows[order]).to(train.device)
         torch.manual_seed(stream("dropout", config.seed, epoch))
-        places = torch.from_numpy(order)
+        places = torch.from_numpy(order).to(train.labels.device)
         total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
         net.train()
         for start in range(0, len(order), config.batch_size):
@@ -91,9 +110,11 @@ def evaluate(net: Network, config: Config, images: Images) -> Score:
     """Loss and accuracy on the middle crops, dropout off."""
     net.eval()
     loss, right = torch.zeros((), device=images.device), []
+    draws = centre_draws(config.dataset, len(images)).to(images.device)
     for start in range(0, len(images), EVALUATED_AT_ONCE):
-        batch, labels = images[slice(start, start + EVALUATED_AT_ONCE)]
-        crops = cut(batch, centre_draws(config.dataset, len(labels)).to(images.device), config.dataset)
+        which = slice(start, start + EVALUATED_AT_ONCE)
+        batch, labels = images[which]
+        crops = cut(batch, draws[which], config.dataset)
         with arithmetic(config, images.device):
             logits = net(normalised(crops, config.dataset)).float()
         loss += cross_entropy(logits, labels, reduction="sum")

@@ -7,7 +7,7 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tlprotocols.config import build
+from tlprotocols.reader import build
 from tlprotocols.results import Files, write_aside
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -20,7 +20,7 @@ def serve(pipe: Connection, gpu: int | None) -> None:
     stop = StopSignal()
     os.environ |= ONE_THREAD
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ |= {"CUDA_VISIBLE_DEVICES": str(gpu), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # repeatable sums
     from tlprotocols.hardware import one_thread
     from tlprotocols.run import execute
 

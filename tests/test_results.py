@@ -11,7 +11,7 @@ import pytest
 
 from tlprotocols import reader
 from tlprotocols.reader import keys
-from tlprotocols.results import base_of, factors, load, run_id, write_aside
+from tlprotocols.results import base_of, factors, load, run_id, take, write_aside
 from tlprotocols.schema import Config, factor
 
 GOLDEN = {
@@ -320,3 +320,27 @@ def test_what_cannot_be_exported(command, arguments, words):
     assert ended.returncode == 1
     assert words in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_exported_rows_taken_back_are_finished_runs(tmp_path, suffix):
+    """What was exported and put into an empty folder is the same table, and taking it twice adds nothing."""
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / f"table.{suffix}"
+    rows = [
+        {"run_id": "00000000000000e1", "base_id": None, "n_per_class": "full", "layers": 0, "val_top1": 0.1 + 0.2},
+        {
+            "run_id": "0123456789012345",
+            "base_id": "00000000000000e1",
+            "n_per_class": 10,
+            "layers": 6,
+            "val_top1": 1 / 3,
+        },
+    ]
+    (here / "rows").mkdir(parents=True)
+    for row in rows:
+        (here / "rows" / f"{row['run_id']}.json").write_text(json.dumps(row))
+    for folder, way in ((here, "--to"), (there, "--take")):
+        line = [sys.executable, "-m", "tlprotocols.results", str(folder), way, str(file)]
+        subprocess.run(line, capture_output=True, check=True)
+    pd.testing.assert_frame_equal(load(there), load(here))
+    assert take(file, there) == 0

@@ -3,7 +3,8 @@
 from tlprotocols.results import load
 load("results")                                      # a DataFrame, also while a sweep runs
 
-python -m tlprotocols.results results --to table.csv
+python -m tlprotocols.results results --to table.csv     # or .parquet
+python -m tlprotocols.results results --take table.csv   # rows made elsewhere, or last year, count as finished
 """
 
 import argparse
@@ -203,22 +204,40 @@ def load(results: str | os.PathLike[str] = "results", bases: bool = False) -> "p
     """
     import pandas
 
-    path = Path(results).expanduser()
-    if path.suffix == ".parquet":
-        rows = [{str(key): value for key, value in row.items()} for row in pandas.read_parquet(path).to_dict("records")]
-    elif path.suffix == ".csv":
-        with path.open(newline="") as file:
-            rows = [{key: _cell(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
-    elif path.is_dir():
-        found = sorted(file for file in os.listdir(path / "rows") if file[0] != ".") if (path / "rows").is_dir() else []
-        rows = [json.loads((path / "rows" / name).read_bytes()) for name in found]
-    else:
-        raise FileNotFoundError(f"{path}: no results here; give the results_dir of a sweep, or an exported table")
-    rows = [row for row in rows if bases or row.get("role", "run") == "run"]
+    rows = [row for row in _rows(Path(results).expanduser()) if bases or row.get("role", "run") == "run"]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = pandas.DataFrame([_present(row) for row in rows], columns=columns or None)
     by = [c for c in ("dataset", "split", "target", "seed", "n_per_class", "layers", "freeze") if c in table]
     return table.sort_values(by, key=_order).reset_index(drop=True) if by else table
+
+
+def take(table: str | os.PathLike[str], results: str | os.PathLike[str]) -> int:
+    """Put the rows of an exported table into a results folder, where their runs then count as finished.
+
+    Rows that are there already stay. Returns how many were new.
+    """
+    folder = Path(results).expanduser() / "rows"
+    folder.mkdir(parents=True, exist_ok=True)
+    new = [row for row in _rows(Path(table)) if not (folder / f"{row['run_id']}.json").exists()]
+    for row in new:
+        there = _present(row)
+        write_aside(folder / f"{row['run_id']}.json", json.dumps({key: there.get(key) for key in row}, indent=1))
+    return len(new)
+
+
+def _rows(path: Path) -> list[Row]:
+    """Rows as they were kept, in a folder or in one file."""
+    if path.suffix == ".parquet":
+        import pandas
+
+        return [{str(key): value for key, value in row.items()} for row in pandas.read_parquet(path).to_dict("records")]
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return [{key: _cell(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+    if path.is_dir():
+        found = sorted(file for file in os.listdir(path / "rows") if file[0] != ".") if (path / "rows").is_dir() else []
+        return [json.loads((path / "rows" / name).read_bytes()) for name in found]
+    raise FileNotFoundError(f"{path}: no results here; give the results_dir of a sweep, or an exported table")
 
 
 def _cell(key: str, text: str) -> Any:
@@ -245,13 +264,18 @@ def _order(column: "pandas.Series[Any]") -> "pandas.Series[Any]":
 
 
 def main() -> None:
-    """`python -m tlprotocols.results DIR --to FILE`: export the table."""
+    """`python -m tlprotocols.results DIR --to FILE`: export the table; `--take FILE`: the way back."""
     parser = argparse.ArgumentParser(prog="python -m tlprotocols.results", description="Export the table of results.")
     parser.add_argument("results", nargs="?", default="results", help="folder of the results (results_dir)")
-    parser.add_argument("--to", required=True, help="file to write: .csv or .parquet")
-    parser.add_argument("--bases", action="store_true", help="also the rows of base networks")
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--to", help="file to write: .csv or .parquet")
+    way.add_argument("--take", help="exported file whose rows to put into the folder: their runs count as finished")
+    parser.add_argument("--bases", action="store_true", help="with --to, also the rows of base networks")
     asked = parser.parse_args()
     try:
+        if asked.take:
+            print(f"{take(asked.take, asked.results)} new rows in {asked.results}")
+            return
         table = load(asked.results, bases=asked.bases)
     except FileNotFoundError as error:
         sys.exit(str(error))

@@ -103,7 +103,9 @@ def table(planned: Plan, rows: Sequence[Row | None]) -> Table:
     for name in ("run", *varying, *MEASURED.values(), ""):
         shown.add_column(name, justify="right" if name != "run" else "left")
     for id, row in list(unique.items())[:MOST_ROWS]:
-        values = [f"{100 * row[k]:.1f}%" if "top1" in k and row[k] is not None else _number(row[k]) for k in MEASURED]
+        values = [
+            f"{100 * row[k]:.1f}%" if "top1" in k and row.get(k) is not None else _number(row.get(k)) for k in MEASURED
+        ]
         marks = " ".join(mark for mark in ("collapsed", "diverged") if row[mark])
         shown.add_row(id, *(str(row.get(key, "")) for key in varying), *values, marks)
     return shown

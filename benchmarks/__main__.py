@@ -37,7 +37,11 @@ def main() -> None:
         for title, rows in tables.items():
             console.print(shown(title, rows))
         console.print(f"{name}: {time.monotonic() - begun:.0f} s\n")
-        written += [f"## {name}\n", f"{module.__doc__.splitlines()[0]}\n", *(markdown(*table) for table in tables.items())]
+        written += [
+            f"## {name}\n",
+            f"{module.__doc__.splitlines()[0]}\n",
+            *(markdown(*table) for table in tables.items()),
+        ]
     if asked.write:
         kind = "full" if asked.full else "quick"
         head = f"# Benchmarks\n\n{machine()}; {datetime.now(UTC):%Y-%m-%d}; {kind}; `python -m benchmarks`\n"

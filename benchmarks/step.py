@@ -126,7 +126,12 @@ def _profile(name: str, precision: str, steps: int) -> list[Row]:
     named = [(event.key, event.self_cpu_time_total, event.count) for event in found[:TOP]]
     rest = (f"{len(found) - TOP} others", *(sum(numbers) for numbers in zip(*_numbers(found[TOP:]), strict=True)))
     return [
-        {"operator": key, "share": round(time / total, 3), "microseconds a step": time / count, "calls a step": n // count}
+        {
+            "operator": key,
+            "share": round(time / total, 3),
+            "microseconds a step": time / count,
+            "calls a step": n // count,
+        }
         for key, time, n in [*named, rest]
     ]
 

@@ -1,0 +1,52 @@
+"""`python -m benchmarks [NAME ...] [--full] [--root PATH] [--write]`: ratios, measured side by side on this machine."""
+
+import argparse
+import importlib
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # as in our workers; before torch is imported
+    os.environ.setdefault(key, "1")
+
+from rich.console import Console
+
+from benchmarks.tables import Tables, markdown, shown
+from benchmarks.timing import machine
+
+NAMES = ("step", "data", "plan", "load", "growth", "sweep", "gpu")
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--full", action="store_true", help="the real sizes: much longer")
+    parser.add_argument("--root", help="Tiny ImageNet, unpacked; without it glyphs are drawn and kept as JPEGs")
+    parser.add_argument("--write", action="store_true", help="also write benchmarks/results.md")
+    asked = parser.parse_args()
+    if wrong := set(asked.names) - set(NAMES):
+        parser.error(f"no benchmark is called {', '.join(wrong)}; there are {', '.join(NAMES)}")
+    console, written = Console(width=None if os.isatty(1) else 140, highlight=False), []
+    console.print(machine())
+    for name in asked.names or NAMES:
+        begun = time.monotonic()
+        module = importlib.import_module(f"benchmarks.{name}")
+        tables: Tables = module.measure(asked.full, root=asked.root)
+        for title, rows in tables.items():
+            console.print(shown(title, rows))
+        console.print(f"{name}: {time.monotonic() - begun:.0f} s\n")
+        written += [
+            f"## {name}\n",
+            f"{module.__doc__.splitlines()[0]}\n",
+            *(markdown(*table) for table in tables.items()),
+        ]
+    if asked.write:
+        kind = "full" if asked.full else "quick"
+        head = f"# Benchmarks\n\n{machine()}; {datetime.now(UTC):%Y-%m-%d}; {kind}; `python -m benchmarks`\n"
+        Path(__file__).with_name("results.md").write_text("\n".join([head, *written]))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.tables import Tables, markdown, shown
 from benchmarks.timing import machine
 
-NAMES = ("step", "data", "plan", "load", "growth", "sweep", "gpu")
+NAMES = ("step",)
 
 
 def main() -> None:

@@ -7,13 +7,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # as in our workers; before torch is imported
-    os.environ.setdefault(key, "1")
-
 from rich.console import Console
 
 from benchmarks.tables import Tables, markdown, shown
 from benchmarks.timing import machine
+from tlprotocols.worker import ONE_THREAD
 
 NAMES = ("step",)
 
@@ -28,6 +26,7 @@ def main() -> None:
     asked = parser.parse_args()
     if wrong := set(asked.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(wrong)}; there are {', '.join(NAMES)}")
+    os.environ |= ONE_THREAD  # as in our workers, and before torch is imported
     console, written = Console(width=None if os.isatty(1) else 140, highlight=False), []
     console.print(machine())
     for name in asked.names or NAMES:

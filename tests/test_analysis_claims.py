@@ -1,7 +1,7 @@
 """Claims on planted tables: true, false and too noisy ones get the right verdict."""
 
 import pandas as pd
-import planted
+from tests import planted
 import pytest
 
 from analysis import claims

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import planted
+from tests import planted
 import pytest
 from PIL import Image
 

@@ -1,7 +1,7 @@
 """Studies, tables 1 and 2, and the selection effect."""
 
 import pandas as pd
-import planted
+from tests import planted
 import pytest
 
 from analysis import fig3, fig5, fig6, selection, study, table1, table2

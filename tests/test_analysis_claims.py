@@ -1,12 +1,12 @@
 """Claims on planted tables: true, false and too noisy ones get the right verdict."""
 
 import pandas as pd
-from tests import planted
 import pytest
 
 from analysis import claims
 from analysis.claims import CLAIMS, verdicts
 from analysis.study import Missing
+from tests import planted
 
 FACTS = {"full_has_1000_a_class": "contradicted", "ten_epochs_are_one": "supported"}
 # what the paper says of its figures and its figures do not: protocol as its text has it makes these false

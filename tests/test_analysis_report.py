@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tests import planted
 import pytest
 from PIL import Image
 
 from analysis import fig1, fig3, fig6, report
 from analysis.__main__ import main
 from analysis.study import Missing
+from tests import planted
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

@@ -1,11 +1,11 @@
 """Studies, tables 1 and 2, and the selection effect."""
 
 import pandas as pd
-from tests import planted
 import pytest
 
 from analysis import fig3, fig5, fig6, selection, study, table1, table2
 from analysis.study import Missing
+from tests import planted
 
 
 @pytest.fixture(scope="module")

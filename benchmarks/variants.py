@@ -1,0 +1,139 @@
+"""tlprotocols with one of its techniques switched off: `python -m benchmarks.variants NAME -m layers=4,5 ...`.
+
+Only this process and its workers are patched; nothing in tlprotocols knows of it.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tlprotocols import local, worker
+
+NAMES = ("two_threads", "process_per_run", "loader", "contiguous")
+
+
+def two_threads() -> None:
+    """One process that computes with both cores."""
+    import torch
+
+    from tlprotocols import hardware
+
+    torch.set_num_threads(2)
+    hardware.one_thread = lambda: torch.set_flush_denormal(True)
+
+
+def contiguous() -> None:
+    """Channels first in memory."""
+    import torch
+
+    torch.channels_last = torch.contiguous_format
+    from tlprotocols import train
+
+    before = train.normalised
+    train.normalised = lambda images, dataset: before(images, dataset).contiguous()
+
+
+def loader() -> None:
+    """Image files, decoded for every epoch by torchvision, in the process that trains."""
+    import torch
+    from torch.utils.data import DataLoader, Subset
+
+    from tlprotocols import run, train
+    from tlprotocols.datasets.folders import read_image
+
+    class Pictures(torch.utils.data.Dataset):
+        def __init__(self, files: list[str], side: int) -> None:
+            self.files, self.side = files, side
+
+        def __getitem__(self, place: int) -> Any:
+            return torch.from_numpy(read_image(self.files[place], self.side))
+
+        def __len__(self) -> int:
+            return len(self.files)
+
+    class Decoded(train.Images):
+        """Decodes what it is asked for."""
+
+        def __getitem__(self, which: Any) -> Any:
+            rows = self.rows[which.numpy() if isinstance(which, torch.Tensor) else which]
+            chosen = Subset(PICTURES[id(self.stored)], rows.tolist())
+            return next(iter(DataLoader(chosen, len(rows)))), self.labels[which]
+
+    before = run.selected
+
+    def selected(config: Any, part: str, where: Any) -> Any:
+        images, source = before(config, part, where), run.Store.of(config).source
+        files = [file for found in source.files[part] for file in found]  # type: ignore[attr-defined]
+        PICTURES[id(images.stored)] = Pictures(files, config.dataset.side)
+        return Decoded(images.stored, images.rows, images.labels, where)
+
+    run.selected = selected
+
+
+PICTURES: dict[int, Any] = {}
+
+
+def serve(name: str, pipe: Connection, gpu: int | None) -> None:
+    """A worker with the patch."""
+    patches: dict[str, Callable[[], None]] = {"two_threads": two_threads, "loader": loader, "contiguous": contiguous}
+    patches[name]()
+    worker.serve(pipe, gpu)
+
+
+class Patched:
+    """What a fresh process runs in place of `serve`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, pipe: Connection, gpu: int | None) -> None:
+        """Serve."""
+        if self.name == "process_per_run":
+            serve_fresh(pipe, gpu)
+        else:
+            serve(self.name, pipe, gpu)
+
+
+def serve_fresh(pipe: Connection, gpu: int | None) -> None:
+    """A new process for every run."""
+    while (task := pipe.recv()) is not None:
+        subprocess.run([sys.executable, "-m", "benchmarks.variants", "one", *task], check=True)
+        pipe.send(("finished", None))
+
+
+class Told:
+    """One task, then none."""
+
+    def __init__(self, task: list[str]) -> None:
+        self.tasks: Iterator[Any] = iter([task, None])
+
+    def recv(self) -> Any:
+        """The next task."""
+        return next(self.tasks)
+
+    def send(self, answer: tuple[str, object]) -> None:
+        """Fail loudly."""
+        assert answer[0] != "failed", answer
+
+
+def main() -> None:
+    """Patch, then the command line of tlprotocols."""
+    name = sys.argv.pop(1)
+    if name == "one":
+        worker.serve(Told(sys.argv[1:]), None)  # type: ignore[arg-type]
+        return
+    if name == "two_threads":
+        local.ONE_THREAD = worker.ONE_THREAD = dict.fromkeys(worker.ONE_THREAD, "2")
+    local.serve = Patched(name)  # type: ignore[assignment]
+    sys.argv[0] = "tlprotocols"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+    from tlprotocols.__main__ import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks.decode import decode
 from benchmarks.pictures import jpegs
 from benchmarks.tables import Row, Tables
 from benchmarks.timing import alternating, ratio
@@ -93,11 +94,11 @@ def _building(config: Config, labels: range, repetitions: int) -> list[Row]:
         store = Store(config.dataset, Store.of(config).folder.with_name(f"fresh-{next(fresh)}"))
         store.ensure(jobs, workers)
 
-    def decode() -> None:
+    def only_decode() -> None:
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
             list(pool.map(decode, [(files.files["train"][label], config.dataset.side) for label in labels]))
 
-    times = alternating({"store": build, "decoding": decode}, repetitions)
+    times = alternating({"store": build, "decoding": only_decode}, repetitions, warm=repetitions > 1)
     count = sum(files.counts["train"][label] for label in labels)
     middle = {name: sorted(seconds)[len(seconds) // 2] for name, seconds in times.items()}
     return [

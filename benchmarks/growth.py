@@ -23,12 +23,13 @@ def measure(full: bool = False, *, root: str | None = None, scale: float = 1.0) 
     stretch = scale * (4 if full else 1)
     ns, classes, runs = ([max(1, int(size * stretch)) for size in sizes] for sizes in SIZES)
     runs = [100 * max(1, count // 100) for count in runs]
-    found = [
-        _growth("images per class (100 classes), an epoch and an evaluation", ns, lambda n: _epoch(n, 100)),
-        _growth("classes (10 images each), an epoch and an evaluation", classes, lambda count: _epoch(10, count)),
-        _growth("runs, planned", runs, _planning),
-        _growth("runs, loaded", runs, _loading),
-    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        found = [
+            _growth("images per class (100 classes), an epoch and an evaluation", ns, lambda n: _epoch(n, 100)),
+            _growth("classes (10 images each), an epoch and an evaluation", classes, lambda count: _epoch(10, count)),
+            _growth("runs, planned", runs, lambda count: _planning(count, scratch)),
+            _growth("runs, loaded", runs, lambda count: _loading(count, scratch)),
+        ]
     return {"growth: seconds against size": found}
 
 
@@ -62,13 +63,10 @@ def _epoch(n: int, classes: int) -> Callable[[], object]:
     return lambda: (next(epochs), evaluate(net, config, images))
 
 
-def _planning(count: int) -> Callable[[], object]:
-    with tempfile.TemporaryDirectory() as nowhere:
-        where = f"results_dir={nowhere}/none"
-    return lambda: plan(planned(count, where))
+def _planning(count: int, scratch: str) -> Callable[[], object]:
+    return lambda: plan(planned(count, f"results_dir={scratch}/none"))
 
 
-def _loading(count: int) -> Callable[[], object]:
-    results = tempfile.TemporaryDirectory()
-    write_rows(planned(count, f"results_dir={results.name}"))
-    return lambda: load_rows(results.name)
+def _loading(count: int, scratch: str) -> Callable[[], object]:
+    write_rows(planned(count, f"results_dir={scratch}/{count}"))
+    return lambda: load_rows(f"{scratch}/{count}")

@@ -1,0 +1,449 @@
+"""AlexNet on one GPU: images/s by batch, arithmetic and mode, real crops, several runs at once, and a run's own time.
+
+python -m benchmarks.gpu [--out FILE] [--minutes 8.5]
+
+Needs torch, torchvision and numpy, but no Hydra. One call measures everything, the most important first; a cell that
+fails prints its error and the rest goes on; what the time is not enough for is named as skipped. Without CUDA a small
+CPU size runs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from tlprotocols import models, transfer
+from tlprotocols.augment import cut, normalised, train_draws
+from tlprotocols.hardware import one_thread
+from tlprotocols.reader import build
+from tlprotocols.schema import Config
+from tlprotocols.train import Images, arithmetic, evaluate, fit
+
+Row = dict[str, Any]
+PEAK = 790e12  # bf16 operations a second, as measured on an H200; notes on the model are in `roofline`
+BANDWIDTH = 4.3e12  # bytes a second
+STEP_FLOP = 4.132e9  # of training on one image: three times forward, less conv1's gradient of its input
+ACTIVATION_BYTES, PARAMETER_BYTES = 14.1e6, 2.24e9  # an image; a step
+STUDY = (
+    4 * 640_000 * 90 + 1000 * 6_000_000
+)  # image passes: four bases of half of ILSVRC, a thousand runs, 6 M on average
+
+
+def configuration(batch: int = 128, precision: str = "bf16", epochs: int = 90, pixels: int = 224) -> Config:
+    """`load("dataset=imagenet", "layers=0")`, without Hydra."""
+    recipe = {
+        **{"epochs": epochs, "batch_size": batch, "momentum": 0.9, "weight_decay": 1e-4, "dropout": 0.5},
+        **{"augment": "crop_flip", "precision": precision},
+    }
+    decay = {"high": 0.01, "step": 30, "gamma": 0.1}
+    protocol = {"layers": 0, "freeze": 0, "freeze_random": False, "high_lr_layers": 1, "decay_epochs": 5}
+    data = {
+        **{"name": "imagenet", "root": None, "download": False, "side": pixels * 8 // 7, "pixels": pixels, "pad": 0},
+        **{"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "val_per_class": 50, "fingerprint": ""},
+    }
+    return build(
+        {
+            **recipe,
+            **protocol,
+            **{"n_per_class": 10, "subset": "first", "split": 0, "target": "B", "seed": 0, "schedule": "own_clock"},
+            "lr": {**decay, "low": 0.001, "layers": {}},
+            "dataset": data,
+            "model": {"name": "alexnet", "width": 1},
+            "base": {**recipe, "name": "trained", "n_per_class": "full", "lr": decay},
+            "classes": {"name": "random", "source": None, "target": None},
+            "machine": {"device": "auto", "store": "~/.cache/tlprotocols", "checkpoint_minutes": 5},
+            **{"curve": False, "results_dir": "results"},
+        }
+    )
+
+
+def roofline(batch: int) -> float:
+    """Images/s if products ran at PEAK and everything else at BANDWIDTH, one after the other."""
+    seconds = batch * STEP_FLOP / PEAK + batch * ACTIVATION_BYTES / BANDWIDTH + PARAMETER_BYTES / BANDWIDTH
+    return batch / seconds
+
+
+@dataclass
+class Bench:
+    """What is measured, with the time that is left for it."""
+
+    device: torch.device
+    deadline: float
+    classes: int = 500
+    pixels: int = 224
+    seconds: float = 1.5  # of a timed cell
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    def cell(self, table: str, name: Row, work: Callable[[], Row], needs: float = 5.0) -> None:
+        """Measure one cell, if the time is enough; whatever happens, go on."""
+        if time.monotonic() + needs > self.deadline:
+            self.skipped.append(f"{table} {name}: no time left")
+            return
+        begun = time.monotonic()
+        try:
+            row = name | work()
+        except Exception as error:
+            row = name | {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"}
+            traceback.print_exc()
+        self.rows.setdefault(table, []).append(row)
+        print(f"{table}: {json.dumps(row)} ({time.monotonic() - begun:.1f} s)", flush=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def rate(self, step: Callable[[], object], images: int) -> float:
+        """Images/s of a step of so many images: the median of five stretches."""
+        for _ in range(5 if self.device.type == "cuda" else 1):
+            step()
+        self.wait()
+        begun = time.perf_counter()
+        step()
+        self.wait()
+        count = max(1, int(self.seconds / 5 / (time.perf_counter() - begun)))
+        found = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            for _ in range(count):
+                step()
+            self.wait()
+            found.append(count * images / (time.perf_counter() - begun))
+        return sorted(found)[2]
+
+    def images(self, count: int, on_device: bool = True) -> Images:
+        """Random images with random labels."""
+        side = self.pixels * 8 // 7
+        where = self.device if on_device else torch.device("cpu")
+        stored = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, device=where)
+        labels = torch.randint(0, self.classes, (count,), device=where)
+        return Images(stored, np.arange(count), labels, self.device, resident=on_device)
+
+
+def settle(config: Config) -> None:
+    """As our workers do, but with the fastest algorithms: `determinism` measures what repeatable ones cost."""
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = True
+    arithmetic(config, torch.device("cpu") if not torch.cuda.is_available() else torch.device("cuda"))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
+
+
+def prepared(bench: Bench, config: Config) -> tuple[models.Network, torch.optim.SGD]:
+    """A network and its optimizer on the device."""
+    settle(config)
+    torch.manual_seed(0)
+    net = models.build(config, bench.classes).to(bench.device).to(memory_format=torch.channels_last)
+    return net.train(), transfer.optimizer(net, config)
+
+
+def synthetic(bench: Bench, batch: int, precision: str, mode: str) -> Row:
+    """Training steps on one batch that lies on the device: eager, captured as a CUDA graph, or compiled."""
+    config = configuration(batch, precision, pixels=bench.pixels)
+    net, sgd = prepared(bench, config)
+    pixels = torch.randn(batch, 3, bench.pixels, bench.pixels, device=bench.device)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, bench.classes, (batch,), device=bench.device)
+    forward: Callable[[torch.Tensor], torch.Tensor] = torch.compile(net) if mode == "compiled" else net
+
+    def step() -> None:
+        with arithmetic(config, bench.device):
+            logits = forward(pixels)
+        loss = cross_entropy(logits.float(), labels)
+        sgd.zero_grad(set_to_none=mode != "graph")
+        loss.backward()  # type: ignore[no-untyped-call]
+        sgd.step()
+
+    work: Callable[[], object] = _captured(step) if mode == "graph" else step
+    rate = bench.rate(work, batch)
+    row: Row = {"images/s": round(rate)}
+    if bench.device.type == "cuda":
+        row |= {"share of roofline": round(rate / roofline(batch), 3)}
+        row |= {"GiB": round(torch.cuda.max_memory_allocated() / 2**30, 1)}
+        torch.cuda.reset_peak_memory_stats()
+    return row
+
+
+def _captured(step: Callable[[], None]) -> Callable[[], None]:
+    """The step as a CUDA graph."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def real(bench: Bench, batch: int, precision: str, where: str, count: int = 16384) -> Row:
+    """Our own training loop, with crops and flips: images resident on the device, or in pinned host memory."""
+    if where == "host":
+        count = min(count, 8192)
+    config = configuration(batch, precision, epochs=10**6, pixels=bench.pixels)
+    net, sgd = prepared(bench, config)
+    count = max(batch, count // batch * batch)
+    epochs = fit(net, sgd, config, bench.images(count, on_device=where == "device"))
+    next(epochs)
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        next(epochs)  # reads the loss, hence waits
+        times.append(time.perf_counter() - begun)
+    return {"images/s": round(count / sorted(times)[1])}
+
+
+def preparation(bench: Bench, batch: int) -> Row:
+    """Gather, crop, flip and normalise alone."""
+    config, images = configuration(batch, pixels=bench.pixels), bench.images(4 * batch)
+    draws = train_draws(config, 0, images.rows).to(bench.device)
+    places = torch.randperm(len(images), device=bench.device)
+
+    def prepare() -> None:
+        normalised(cut(images[places[:batch]][0], draws[slice(0, batch)], config.dataset), config.dataset)
+
+    return {"images/s": round(bench.rate(prepare, batch))}
+
+
+def determinism(bench: Bench, batch: int) -> Row:
+    """What repeatable algorithms cost: off, on."""
+    found = {}
+    for name, wanted in (("free", False), ("deterministic", True)):
+        config = configuration(batch, "bf16", epochs=10**6, pixels=bench.pixels)
+        net, sgd = prepared(bench, config)
+        torch.use_deterministic_algorithms(wanted, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = not wanted
+        labels = torch.randint(0, bench.classes, (batch,), device=bench.device)
+        pixels = torch.randn(batch, 3, bench.pixels, bench.pixels, device=bench.device)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+
+        def step(net: Any = net, sgd: Any = sgd, config: Any = config, x: Any = pixels, y: Any = labels) -> None:
+            with arithmetic(config, bench.device):
+                logits = net(x)
+            sgd.zero_grad(set_to_none=True)
+            cross_entropy(logits.float(), y).backward()
+            sgd.step()
+
+        found[name] = bench.rate(step, batch)
+    torch.use_deterministic_algorithms(False)
+    return {f"{name} images/s": round(rate) for name, rate in found.items()} | {
+        "share": round(found["deterministic"] / found["free"], 3)
+    }
+
+
+def split(bench: Bench, n: int = 10, epochs: int = 90, val: int = 50) -> Row:
+    """Where the time of a run with n images per class goes: every part once, training from a few of its epochs."""
+    parts: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        begun = time.perf_counter()
+        result = work()
+        bench.wait()
+        parts[name] = time.perf_counter() - begun
+        return result
+
+    line = [sys.executable, "-c", "import torch; torch.cuda.is_available() and torch.zeros(1, device='cuda')"]
+    timed("start: import torch, open the device", lambda: subprocess.run(line, check=True, timeout=120))
+    config = replace(configuration(256, "bf16", pixels=bench.pixels), epochs=10**6)
+    net, sgd = timed("network", lambda: prepared(bench, config))
+    host = bench.images(n * bench.classes, on_device=False)
+    train = timed("images to the device", host.moved)
+    epochs_done = fit(net, sgd, config, train)
+    timed("first epoch", lambda: next(epochs_done))
+    some = 3
+    timed("training", lambda: [next(epochs_done) for _ in range(some)])
+    parts["training"] *= (epochs - 1) / some
+    tested = bench.images(min(val * bench.classes, 4096))
+    timed("evaluation", lambda: evaluate(net, config, tested))
+    parts["evaluation"] *= (val + n) * bench.classes / len(tested)
+    return {name: round(seconds, 3) for name, seconds in parts.items()} | {"sum, s": round(sum(parts.values()), 2)}
+
+
+def together(bench: Bench, runs: int, batch: int, precision: str = "bf16") -> Row:
+    """Images/s of several processes on one GPU, each training on its own, over the same ten seconds."""
+    start, lasts = time.time() + 30 + 5 * runs, 8.0
+    line = [sys.executable, "-m", "benchmarks.gpu", "--one", json.dumps([batch, precision, start, lasts, bench.pixels])]
+    processes = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(runs)]
+    try:
+        said = [process.communicate(timeout=start - time.time() + lasts + 60)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    rates = [json.loads(text.splitlines()[-1])["images/s"] for text in said]
+    return {"images/s": round(sum(rates)), "of each": [round(rate) for rate in rates]}
+
+
+def one(batch: int, precision: str, start: float, lasts: float, pixels: int) -> None:
+    """One of the processes of `together`."""
+    bench = Bench(torch.device("cuda"), time.monotonic() + 600, pixels=pixels)
+    config = configuration(batch, precision, epochs=10**6, pixels=pixels)
+    net, sgd = prepared(bench, config)
+    count = max(batch, 2048 // batch * batch)
+    epochs = fit(net, sgd, config, bench.images(count))
+    next(epochs)
+    late = time.time() > start
+    time.sleep(max(0.0, start - time.time()))
+    done, begun = 0, time.perf_counter()
+    while time.perf_counter() - begun < lasts:
+        next(epochs)
+        done += count
+    print(json.dumps({"images/s": done / (time.perf_counter() - begun), "late": late}))
+
+
+def compiled(bench: Bench, batch: int, precision: str) -> Row:
+    """The compiled step, in a process of its own that can be given up."""
+    line = [sys.executable, "-m", "benchmarks.gpu", "--compiled", json.dumps([batch, precision, bench.pixels])]
+    limit = max(10.0, min(120.0, bench.deadline - time.monotonic()))
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=limit)
+    if ended.returncode:
+        raise RuntimeError(ended.stderr.strip().splitlines()[-1])
+    row: Row = json.loads(ended.stdout.splitlines()[-1])
+    return row
+
+
+def run(bench: Bench) -> None:
+    """All cells, the most important first."""
+    if bench.device.type == "cpu":
+        _small(bench)
+        return
+    for batch in (256, 128, 1024):
+        cell = {"batch": batch, "arithmetic": "bf16"}
+        for mode in ("eager", "graph"):
+            bench.cell("synthetic", cell | {"mode": mode}, _of(synthetic, bench, batch, "bf16", mode), 8)
+        bench.cell("real", cell | {"images": "device"}, _of(real, bench, batch, "bf16", "device"), 10)
+    bench.cell("preparation alone", {"batch": 256}, _of(preparation, bench, 256))
+    bench.cell("an n=10 run, s", {"epochs": 90}, _of(split, bench), 30)
+    bench.cell(
+        "real", {"batch": 256, "arithmetic": "bf16", "images": "host"}, _of(real, bench, 256, "bf16", "host"), 15
+    )
+    for batch in (128, 256):
+        bench.cell("determinism", {"batch": batch}, _of(determinism, bench, batch), 10)
+    for runs in (1, 2, 4):
+        cell = {"runs": runs, "batch": 128}
+        bench.cell("runs per GPU", cell, _of(together, bench, runs, 128), 50 + 5 * runs)
+    for precision in ("tf32", "fp32"):
+        for batch in (256, 128, 1024):
+            cell = {"batch": batch, "arithmetic": precision}
+            for mode in ("eager", "graph"):
+                bench.cell("synthetic", cell | {"mode": mode}, _of(synthetic, bench, batch, precision, mode), 8)
+    for precision, batch in (("bf16", 128), ("bf16", 256), ("bf16", 1024), ("tf32", 256), ("fp32", 256)):
+        cell = {"batch": batch, "arithmetic": precision, "mode": "compiled"}
+        bench.cell("synthetic", cell, _of(compiled, bench, batch, precision), 60)
+
+
+def _of(work: Callable[..., Row], *arguments: Any) -> Callable[[], Row]:
+    return lambda: work(*arguments)
+
+
+def _small(bench: Bench) -> None:
+    """What a CPU can do of it in a few seconds."""
+    for precision in ("fp32", "bf16"):
+        cell = {"batch": 8, "arithmetic": precision}
+        bench.cell("synthetic", cell | {"mode": "eager"}, _of(synthetic, bench, 8, precision, "eager"))
+        bench.cell("real", cell | {"images": "device"}, _of(real, bench, 8, precision, "device", 16))
+    bench.cell("preparation alone", {"batch": 32}, _of(preparation, bench, 32))
+    bench.cell("an n=10 run, s", {"epochs": 1}, _of(split, bench, 1, 1, 1), 0)
+    bench.skipped += [
+        f"{what}: needs CUDA"
+        for what in (
+            "224 pixels and batches of 128 to 1024",
+            "graph and compiled",
+            "runs per GPU",
+            "tf32",
+            "determinism",
+        )
+    ]
+
+
+def conclusions(bench: Bench) -> Iterator[str]:
+    """The bars, and the hours of the paper's study."""
+
+    def found(table: str, **where: object) -> float | None:
+        rows = (row for row in bench.rows.get(table, ()) if all(row.get(key) == value for key, value in where.items()))
+        return next((row["images/s"] for row in rows if "images/s" in row), None)
+
+    for batch in (128, 256, 1024):
+        made = found("synthetic", batch=batch, arithmetic="bf16", mode="eager")
+        ours = found("real", batch=batch, arithmetic="bf16", images="device")
+        if made and ours:
+            yield f"batch {batch}, bf16: {ours:,} images/s with crops and flips, {ours / made:.1%} of synthetic eager"
+    if bench.device.type == "cuda" and (ours := found("real", batch=256, arithmetic="bf16", images="device")):
+        yield f"a study of {STUDY:.3g} image passes (four bases, a thousand runs): {STUDY / ours / 3600:.1f} hours"
+
+
+def printed(rows: list[Row]) -> Iterator[str]:
+    """A table in plain text."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [keys, *([f"{row.get(key, '')}" for key in keys] for row in rows)]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(keys))]
+    for line in cells:
+        yield "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
+
+
+def measured(minutes: float, pixels: int | None = None, seconds: float = 1.5) -> Bench:
+    """Everything that there is time for."""
+    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    size: Row = {"pixels": pixels or 224} if where.type == "cuda" else {"pixels": pixels or 112, "classes": 20}
+    bench = Bench(where, time.monotonic() + 60 * minutes, seconds=seconds, **size)
+    run(bench)
+    return bench
+
+
+def measure(full: bool = False, *, root: str | None = None, minutes: float = 8.5, pixels: int | None = None) -> Any:
+    """For `python -m benchmarks`: tables by title."""
+    bench = measured(minutes, pixels, seconds=1.5 if torch.cuda.is_available() else 0.2)
+    tables = {f"gpu ({bench.device.type}, {bench.pixels} px): {name}": rows for name, rows in bench.rows.items()}
+    if bench.skipped:
+        tables["gpu: skipped"] = [{"what": what} for what in bench.skipped]
+    keys = {title: list(dict.fromkeys(key for row in rows for key in row)) for title, rows in tables.items()}
+    return {title: [{key: row.get(key) for key in keys[title]} for row in rows] for title, rows in tables.items()}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--out", help="file for the numbers, as JSON")
+    parser.add_argument("--minutes", type=float, default=8.5, help="when to stop")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--compiled", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        one(*json.loads(asked.one))
+        return
+    if asked.compiled:
+        batch, precision, pixels = json.loads(asked.compiled)
+        bench = Bench(torch.device("cuda"), time.monotonic() + 600, pixels=pixels)
+        print(json.dumps(synthetic(bench, batch, precision, "compiled")))
+        return
+    if not torch.cuda.is_available():
+        one_thread()
+    bench = measured(asked.minutes)
+    name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    print(f"\n{name}, torch {torch.__version__}, {bench.pixels} px, {bench.classes} classes")
+    for table, rows in bench.rows.items():
+        print(f"\n{table}\n" + "\n".join(printed(rows)))
+    said = list(conclusions(bench))
+    print("\n" + "\n".join([*said, *(f"skipped: {what}" for what in bench.skipped)]))
+    if asked.out:
+        content = {"machine": name, "torch": torch.__version__, "pixels": bench.pixels, "tables": bench.rows}
+        Path(asked.out).write_text(json.dumps(content | {"said": said, "skipped": bench.skipped}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

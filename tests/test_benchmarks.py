@@ -1,0 +1,121 @@
+"""Every benchmark measures, at a tiny size, and says what it should; the GPU script trains the package's network."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import data, gpu, growth, load, plan, step, sweep
+from benchmarks.__main__ import NAMES
+from benchmarks.tables import markdown, shown
+from tlprotocols.stages import ALEXNET
+
+SMALL = "alexnet_small, glyphs 32 px"
+
+
+def table(tables, title):
+    """The rows under a title that begins so, all with the same keys, as every table must be."""
+    (rows,) = (rows for name, rows in tables.items() if name.startswith(title))
+    assert len({tuple(row) for row in rows}) == 1
+    assert markdown(title, rows).count("\n") == len(rows) + 4
+    assert shown(title, rows).row_count == len(rows)
+    return rows
+
+
+def test_every_benchmark_is_named():
+    assert set(NAMES) == {module.__name__.removeprefix("benchmarks.") for module in MODULES}
+
+
+MODULES = (data, gpu, growth, load, plan, step, sweep)
+
+
+def test_step():
+    tables = step.measure(nets=(SMALL,), steps=1)
+    for row in table(tables, "step: share of the limit"):
+        assert 0 < row["share"] < 1.5
+        assert row["share"] == pytest.approx(row["ours images/s"] / row["limit images/s"], rel=0.5)
+    assert sum(row["share"] for row in table(tables, "step: where the time")) == pytest.approx(1, abs=0.01)
+
+
+def test_the_limit_has_every_convolution_and_product_of_a_step():
+    config, classes = step._config(SMALL, "fp32")
+    kernels = step._bare(config, classes)
+    assert len(kernels) == 5 * 2 + 3 * 3
+    assert len(ALEXNET) == 8
+    for kernel in kernels:
+        kernel()
+
+
+@pytest.mark.slow
+def test_data():
+    tables = data.measure(classes=2, repetitions=1)
+    assert len(table(tables, "data: images/s")) == 4
+    assert table(tables, "data: decoding")[0]["images"] == 200
+    one, two = table(tables, "data: worker processes")
+    assert (one["workers"], two["workers"]) == (1, 2)
+    assert two["copies"] == pytest.approx(1, abs=0.1)
+
+
+def test_plan():
+    tables = plan.measure(sizes=(100,))
+    assert table(tables, "plan: cells/s")[0]["cells/s"] > table(tables, "plan: cells/s")[0]["composed/s by Hydra alone"]
+    assert table(tables, "plan: second start")[0]["finished runs"] == 100
+
+
+def test_load():
+    (row,) = table(load.measure(sizes=(100,)), "load")
+    assert row["rows"] == 100
+    assert row["rows/s"] > 100
+
+
+@pytest.mark.slow
+def test_growth():
+    rows = table(growth.measure(scale=0.1), "growth")
+    assert len(rows) == 4
+    assert all(row["exponent"] < 2 for row in rows)
+
+
+@pytest.mark.slow
+def test_sweep():
+    tables = sweep.measure(classes=2, epochs=1, grid=("layers=4", "n_per_class=2"), off=("channels last",))
+    title = next(iter(tables))
+    assert "2 target classes" in title
+    conventional, ours, _ = table(tables, "sweep: layers")
+    assert conventional["faster by"] == 1
+    assert ours["faster by"] == pytest.approx(conventional["seconds"] / ours["seconds"], rel=0.01)
+    assert [row["without"] for row in table(tables, "sweep: ours")] == ["nothing: all on", "channels last"]
+
+
+@pytest.mark.slow
+def test_gpu_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    tables = gpu.measure(pixels=63)
+    for title, rows in tables.items():
+        assert all("error" not in row for row in rows), title
+    assert any("needs CUDA" in row["what"] for row in table(tables, "gpu: skipped"))
+
+
+def test_a_failing_cell_stops_nothing(capsys):
+    bench = gpu.Bench(gpu.torch.device("cpu"), gpu.time.monotonic() + 60)
+    bench.cell("t", {"cell": 1}, lambda: 1 / 0)
+    bench.cell("t", {"cell": 2}, lambda: {"images/s": 3})
+    bench.cell("t", {"cell": 3}, lambda: {"images/s": 4}, needs=61)
+    assert [row.get("error", row.get("images/s")) for row in bench.rows["t"]] == [
+        "ZeroDivisionError: division by zero",
+        3,
+    ]
+    assert bench.skipped == ["t {'cell': 3}: no time left"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_the_gpu_script_trains_the_packages_network(composed):
+    ours = gpu.configuration(256)
+    config = composed("dataset=imagenet", "layers=0", "precision=bf16", "base.precision=bf16")
+    assert dataclasses.replace(ours, machine=config.machine) == config
+
+
+def test_the_gpu_script_needs_no_hydra():
+    script = "import sys, benchmarks.gpu; print(*({'hydra', 'omegaconf', 'safetensors', 'rich'} & set(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == []

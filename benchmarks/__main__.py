@@ -13,7 +13,7 @@ from benchmarks.tables import Tables, markdown, shown
 from benchmarks.timing import machine
 from tlprotocols.worker import ONE_THREAD
 
-NAMES = ("step", "data", "plan", "load", "growth", "sweep")
+NAMES = ("step", "data", "plan", "load", "growth", "sweep", "gpu")
 
 
 def main() -> None:

@@ -48,6 +48,7 @@ def measure(
 ) -> Tables:
     """Seconds of whole command lines, from a folder of images to a finished table."""
     with tempfile.TemporaryDirectory() as scratch:
+        epochs = epochs or (3 if root and not full else None)
         job = Job(Path(scratch), root, None if full else classes, epochs, list(grid))
         first = job.ours()  # decodes
         conventional, ours = [], []
@@ -107,7 +108,8 @@ class Job:
         config = configuration(*self.recipe)
         n = sum(int(text) for text in grid[1].split("=")[1].split(","))
         runs = len(grid[0].split(","))
-        base = config.base.epochs * (50 if config.base.n_per_class == "full" else int(config.base.n_per_class))
+        most, base_n = max(listed.counts["train"]), config.base.n_per_class
+        base = config.base.epochs * (most if base_n == "full" else int(base_n))
         self.passes = self.count * (runs * n * config.epochs + base)
 
     def _as_folder(self) -> list[str]:

@@ -4,11 +4,12 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
@@ -28,6 +29,16 @@ TRAIN, VAL = 12, 4
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The fast ones first."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(autouse=True)
+def own_settings() -> Iterator[None]:
+    """Torch's settings of the process are the same after each test: a flushed denormal breaks hypothesis' floats."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    torch.use_deterministic_algorithms(False)
 
 
 def shape(label: int, number: int) -> Image.Image:

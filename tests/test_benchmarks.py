@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from benchmarks import data, gpu, growth, load, plan, step, sweep
 from benchmarks.__main__ import NAMES
@@ -13,16 +12,6 @@ from benchmarks.tables import markdown, shown
 from tlprotocols.stages import ALEXNET
 
 SMALL = "alexnet_small, glyphs 32 px"
-
-
-@pytest.fixture(autouse=True)
-def settings():
-    """What benchmarks set for their own process is put back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-    torch.use_deterministic_algorithms(False)
 
 
 def table(tables, title):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlprotocols import checkpoints, transfer
+from tlprotocols import checkpoints, train, transfer
 from tlprotocols.datasets.store import Store
 from tlprotocols.results import base_of, files, read_row
 from tlprotocols.run import execute, network, selected
@@ -66,6 +66,18 @@ def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, precision):
     assert state.done == epochs
     for one, other in zip(whole, bits(*trained(config, second, sgd, done=state.done)), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("batch", [5, 8, 100])
+def test_batches_cut_together_are_the_batches_cut_one_by_one(cfg, monkeypatch, batch):
+    config = cfg("layers=0", "epochs=3", "dropout=0.3", "augment=crop_flip", f"batch_size={batch}")
+    found = []
+    for size in (1, 40000, 2**30):
+        monkeypatch.setattr(train, "CUT_AT_ONCE", size)
+        net = network(config, 4)
+        found.append(bits(*trained(config, net, transfer.optimizer(net, config))))
+    for one, *others in zip(*found, strict=True):
+        assert all(torch.equal(one, other) for other in others)
 
 
 @pytest.mark.parametrize("layers", [0, 5])
@@ -199,13 +211,12 @@ def test_every_epoch_has_its_own_order(cfg):
 
     class Watched(Images):
         def __getitem__(self, which):
-            if len(which):
-                seen.append(which.tolist())
+            seen.extend(which.tolist())
             return super().__getitem__(which)
 
     train = selected(config, "train", CPU)
     net = network(config, 4)
     list(fit(net, transfer.optimizer(net, config), config, Watched(train.stored, train.rows, train.labels, CPU)))
-    first, second = ([image for batch in seen[at : at + 16] for image in batch] for at in (0, 16))
+    first, second = seen[:16], seen[16:]
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second

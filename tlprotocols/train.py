@@ -10,13 +10,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from tlprotocols.augment import centre_draws, cut, normalised, train_draws
+from tlprotocols.augment import Draws, centre_draws, cut, normalised, train_draws
 from tlprotocols.models import Network
 from tlprotocols.randomness import stream
 from tlprotocols.schema import Config
 from tlprotocols.transfer import set_rates
 
 EVALUATED_AT_ONCE = 512  # images; large enough for full speed, small enough for the cache
+CUT_AT_ONCE = 2**21  # bytes of images; they stay in the cache
 MOVED_AT_ONCE = 4096  # images
 
 
@@ -88,21 +89,33 @@ def fit(net: Network, sgd: SGD, config: Config, train: Images, *, done: int = 0)
         places = torch.from_numpy(order).to(train.labels.device)
         total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
         net.train()
-        for start in range(0, len(order), config.batch_size):
-            batch = slice(start, start + config.batch_size)
-            images, labels = train[places[batch]]
-            pixels = normalised(cut(images, draws[batch], config.dataset), config.dataset)
+        for crops, labels in _batches(train, places, draws, config):
+            pixels = normalised(crops, config.dataset)
             with arithmetic(config, train.device):
                 logits = net(pixels)
             loss = cross_entropy(logits.float(), labels)
             sgd.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             sgd.step()
-            total += loss.detach() * len(labels)
+            total.add_(loss.detach(), alpha=len(labels))
         mean = total.item() / len(train)
         yield epoch + 1, mean
         if not math.isfinite(mean):
             return
+
+
+def _batches(
+    train: Images, places: torch.Tensor, draws: Draws, config: Config
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Crops (B, pixels, pixels, 3) and labels (B,) of one epoch; small batches are gathered and cut several at once."""
+    size = config.batch_size
+    several = size * max(1, CUT_AT_ONCE // (size * 3 * config.dataset.side**2))
+    for start in range(0, len(places), several):
+        part = slice(start, start + several)
+        images, labels = train[places[part]]
+        crops = cut(images, draws[part], config.dataset)
+        for first in range(0, len(labels), size):
+            yield crops[first : first + size], labels[first : first + size]
 
 
 @torch.no_grad()

@@ -72,8 +72,8 @@ class Store:
             advance(sum(self.source.counts[part][label] for part, label in jobs - set(todo)))
             self._reserve()
             done = self._done()
-            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-                waiting = {pool.submit(_decode, self, job): job for job in todo}
+            with ProcessPoolExecutor(workers, get_context("spawn"), _open, (self,)) as pool:
+                waiting = {pool.submit(_decode, *job): job for job in todo}
                 try:
                     for future in as_completed(waiting):
                         future.result()
@@ -82,6 +82,7 @@ class Store:
                         advance(self.source.counts[part][label])
                 finally:
                     pool.shutdown(cancel_futures=True)
+                    self._keep()
                     write_aside(self.folder / "done.json", json.dumps(sorted(done)))
 
     def _done(self) -> set[Job]:
@@ -94,15 +95,28 @@ class Store:
             with open(self.folder / f"{part}.u8", "ab") as file:
                 os.truncate(file.fileno(), size)
 
+    def _keep(self) -> None:
+        """Wait until the disk has everything, before `done.json` says so."""
+        for part in self.source.counts:
+            with open(self.folder / f"{part}.u8", "r+b") as file:
+                os.fsync(file.fileno())
 
-def _decode(store: Store, job: Job) -> None:
+
+_store: Store  # of a worker process
+
+
+def _open(store: Store) -> None:
+    """In a worker process, once: a list of a million files is not sent with each class."""
+    global _store
+    _store = store
+
+
+def _decode(part: str, label: int) -> None:
     """In a worker process: one class, written to its place."""
-    part, label = job
-    images = store.source.images(part, label, store.dataset.side)
-    start = int(store.offsets(part)[label])
-    rows = store.rows(part, "r+")
-    rows[start : start + len(images)] = images
-    rows.flush()  # type: ignore[attr-defined]
+    images = _store.source.images(part, label, _store.dataset.side)
+    with open(_store.folder / f"{part}.u8", "r+b") as file:
+        file.seek(int(_store.offsets(part)[label]) * images[0].nbytes)
+        images.tofile(file)
 
 
 def images_needed(config: Config) -> set[Job]:

@@ -21,8 +21,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--full", action="store_true", help="the real sizes: much longer")
-    parser.add_argument("--root", help="Tiny ImageNet, unpacked; without it glyphs are drawn and kept as JPEGs")
-    parser.add_argument("--write", action="store_true", help="also write benchmarks/results.md")
+    parser.add_argument(
+        "--root", help="Tiny ImageNet, unpacked: real JPEGs, and a second sweep; without it, glyphs kept as JPEGs"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="also write benchmarks/results_quick.md, or results_full.md"
+    )
     asked = parser.parse_args()
     if wrong := set(asked.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(wrong)}; there are {', '.join(NAMES)}")
@@ -42,9 +46,10 @@ def main() -> None:
             *(markdown(*table) for table in tables.items()),
         ]
     if asked.write:
-        kind = "full" if asked.full else "quick"
-        head = f"# Benchmarks\n\n{machine()}; {datetime.now(UTC):%Y-%m-%d}; {kind}; `python -m benchmarks`\n"
-        Path(__file__).with_name("results.md").write_text("\n".join([head, *written]))
+        kind, option = ("full", " --full") if asked.full else ("quick", "")
+        line = " ".join(["python -m benchmarks", *asked.names]) + option
+        head = f"# Benchmarks, {kind} size\n\n{machine()}; {datetime.now(UTC):%Y-%m-%d}; `{line}`\n"
+        Path(__file__).with_name(f"results_{kind}.md").write_text("\n".join([head, *written]))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -20,6 +22,7 @@ from benchmarks.pictures import jpegs
 from benchmarks.tables import Row, Tables
 from benchmarks.timing import alternating, ratio
 from tlprotocols.augment import cut, normalised, train_draws
+from tlprotocols.config import load
 from tlprotocols.datasets.folders import ImageFiles
 from tlprotocols.datasets.store import Store
 from tlprotocols.local import cores
@@ -34,7 +37,12 @@ def measure(full: bool = False, *, root: str | None = None, classes: int = 40, r
         config = resolved(jpegs(root, Path(scratch), classes, Path(scratch) / "store"))
         files = _files(config)
         labels = range(min(len(files.classes), classes * (5 if full else 1)))
-        building = _building(config, labels, min(repetitions, 3))
+        building = [_building(config, labels, min(repetitions, 3))]
+        large = load(
+            "dataset=folder", f"dataset.root={_enlarged(config, Path(scratch) / 'large', classes)}", "layers=0"
+        )
+        large = resolved(replace(large, machine=config.machine))
+        building.append(_building(large, range(min(classes, 8)), min(repetitions, 3)))
         Store.of(config).ensure([("train", label) for label in labels], cores())
         return {
             "data: images/s into the network's input, one training process": _loading(config, labels, repetitions),
@@ -83,15 +91,31 @@ def _loading(config: Config, labels: range, repetitions: int) -> list[Row]:
 
 
 CPU = torch.device("cpu")
+LARGE = (500, 375)
 
 
-def _building(config: Config, labels: range, repetitions: int) -> list[Row]:
+def _enlarged(config: Config, root: Path, classes: int, count: int = 50) -> Path:
+    """Some of the same images as JPEGs of ILSVRC's usual size."""
+    files = _files(config)
+    for part in ("train", "val"):
+        for label in range(min(classes, 8)):
+            folder = root / part / files.classes[label]
+            folder.mkdir(parents=True)
+            for number, file in enumerate(files.files[part][label][:count]):
+                with Image.open(file) as picture:
+                    picture.convert("RGB").resize(LARGE).save(folder / f"{number:03}.jpg", quality=95)
+    return root
+
+
+def _building(config: Config, labels: range, repetitions: int) -> Row:
     """The same classes by the same number of fresh processes: with the store, and decoded and thrown away."""
     files, workers, jobs = _files(config), cores(), [("train", label) for label in labels]
     fresh = iter(range(repetitions + 1))
+    with Image.open(files.files["train"][0][0]) as picture:
+        size = f"{picture.width} x {picture.height}"
 
     def build() -> None:
-        store = Store(config.dataset, Store.of(config).folder.with_name(f"fresh-{next(fresh)}"))
+        store = Store(config.dataset, Store.of(config).folder.with_name(f"{size}-{next(fresh)}"))
         store.ensure(jobs, workers)
 
     def only_decode() -> None:
@@ -101,15 +125,15 @@ def _building(config: Config, labels: range, repetitions: int) -> list[Row]:
     times = alternating({"store": build, "decoding": only_decode}, repetitions, warm=repetitions > 1)
     count = sum(files.counts["train"][label] for label in labels)
     middle = {name: sorted(seconds)[len(seconds) // 2] for name, seconds in times.items()}
-    return [
-        {
-            "processes": workers,
-            "images": count,
-            "store images/s": count / middle["store"],
-            "decoding images/s": count / middle["decoding"],
-            "store / decoding rate": round(ratio(times, "decoding", "store"), 2),
-        }
-    ]
+    return {
+        "pictures": size,
+        "side": config.dataset.side,
+        "processes": workers,
+        "images": count,
+        "store images/s": count / middle["store"],
+        "decoding images/s": count / middle["decoding"],
+        "store / decoding rate": round(ratio(times, "decoding", "store"), 2),
+    }
 
 
 def _use_store(pipe: Connection, config: Config, classes: int) -> None:

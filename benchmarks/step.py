@@ -22,6 +22,7 @@ from tlprotocols.train import Images, fit
 
 NETS = {  # name: overrides, classes
     "alexnet_small, glyphs 32 px": (["dataset=glyphs", "layers=0"], 500),
+    "alexnet_small of width 1, glyphs 32 px": (["dataset=glyphs", "layers=0", "model.width=1"], 500),
     "alexnet_small, Tiny ImageNet 56 px": (["dataset=tiny_imagenet", "layers=0"], 50),
     "alexnet 64 px": (["dataset=imagenet", "layers=0", "dataset.pixels=64", "dataset.side=72", "batch_size=32"], 100),
 }
@@ -44,7 +45,7 @@ def measure(full: bool = False, *, root: str | None = None, nets: tuple[str, ...
 
 def _share(name: str, precision: str, steps: int, repetitions: int) -> Row:
     config, classes = _config(name, precision)
-    steps = steps or (2 if config.model.name == "alexnet" else 25)
+    steps = steps or (2 if config.model.name == "alexnet" else 25 if config.model.width < 1 else 5)
     epochs, bare = _training(config, classes, steps), _bare(config, classes)
 
     def limit() -> None:

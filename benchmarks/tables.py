@@ -19,7 +19,7 @@ def shown(title: str, rows: list[Row]) -> Table:
 
 
 def markdown(title: str, rows: list[Row]) -> str:
-    """For results.md."""
+    """For results_quick.md and results_full.md."""
     marks = ["---" if isinstance(value, str) else "---:" for value in rows[0].values()]
     lines = [list(rows[0]), marks, *([text(value) for value in row.values()] for row in rows)]
     return f"### {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -3,8 +3,10 @@
 import argparse
 import importlib
 import os
+import re
 import time
 from datetime import UTC, datetime
+from itertools import starmap
 from pathlib import Path
 
 from rich.console import Console
@@ -31,7 +33,7 @@ def main() -> None:
     if wrong := set(asked.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(wrong)}; there are {', '.join(NAMES)}")
     os.environ |= ONE_THREAD  # as in our workers, and before torch is imported
-    console, written = Console(width=None if os.isatty(1) else 140, highlight=False), []
+    console = Console(width=None if os.isatty(1) else 140, highlight=False)
     console.print(machine())
     for name in asked.names or NAMES:
         begun = time.monotonic()
@@ -40,16 +42,20 @@ def main() -> None:
         for title, rows in tables.items():
             console.print(shown(title, rows))
         console.print(f"{name}: {time.monotonic() - begun:.0f} s\n")
-        written += [
-            f"## {name}\n",
-            f"{module.__doc__.splitlines()[0]}\n",
-            *(markdown(*table) for table in tables.items()),
-        ]
-    if asked.write:
-        kind, option = ("full", " --full") if asked.full else ("quick", "")
-        line = " ".join(["python -m benchmarks", *asked.names]) + option
-        head = f"# Benchmarks, {kind} size\n\n{machine()}; {datetime.now(UTC):%Y-%m-%d}; `{line}`\n"
-        Path(__file__).with_name(f"results_{kind}.md").write_text("\n".join([head, *written]))
+        if asked.write:
+            line = f"python -m benchmarks {name}" + " --root PATH" * bool(asked.root) + " --full" * asked.full
+            measured = f"{machine()}; {datetime.now(UTC):%Y-%m-%d}; `{line}`"
+            head = f"{module.__doc__.splitlines()[0]}\n\n{measured}\n"
+            write(name, "full" if asked.full else "quick", "\n".join([head, *starmap(markdown, tables.items())]))
+
+
+def write(name: str, kind: str, text: str) -> None:
+    """Put one benchmark's section into the file; the others stay as they were measured."""
+    file = Path(__file__).with_name(f"results_{kind}.md")
+    sections = re.split(r"^## (\w+)\n\n", file.read_text(), flags=re.MULTILINE)[1:] if file.exists() else []
+    found = dict(zip(sections[::2], sections[1::2], strict=True)) | {name: text + "\n"}
+    ordered = (f"## {name}\n\n{found[name].rstrip()}\n" for name in NAMES if name in found)
+    file.write_text("\n".join([f"# Benchmarks, {kind} size\n", *ordered]))
 
 
 if __name__ == "__main__":

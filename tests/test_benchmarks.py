@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,22 @@ def table(tables, title):
     assert markdown(title, rows).count("\n") == len(rows) + 4
     assert shown(title, rows).row_count == len(rows)
     return rows
+
+
+def test_the_numbers_of_the_readme_are_measured_ones():
+    here = Path(__file__).parents[1]
+    measured = {word for kind in ("quick", "full") for word in cells(here / "benchmarks" / f"results_{kind}.md")}
+    lines = (here / "README.md").read_text().split("## How fast")[1].split("\n## ")[0].splitlines()
+    rows = [line.strip("| ").split("|") for line in lines if line.startswith("| ")][1:]
+    for what, *numbers in rows:
+        for number in (cell.strip().split(" ")[0].rstrip(",") for cell in numbers):
+            assert not number or number in measured, f"{what}: {number} is in no table"
+    assert len(rows) == 9
+
+
+def cells(file):
+    """Whatever stands between two bars."""
+    return {cell.strip() for line in file.read_text().splitlines() if line.startswith("|") for cell in line.split("|")}
 
 
 def test_every_benchmark_is_named():

@@ -8,7 +8,8 @@ import pytest
 from tlprotocols.config import composer
 from tlprotocols.errors import ConfigError
 from tlprotocols.results import run_id
-from tlprotocols.studies import cells
+from tlprotocols.studies import cells, cells_by_sweep
+from tlprotocols.sweep import shared
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 CELLS = {
@@ -53,6 +54,14 @@ def test_the_study_is_the_union_and_shares_cells(compose):
     twice = each + 2 * each + 2 * each + each  # repeats in the order of the line above
     # Table 2 at n=25 has 5 frozen at D=5 (fig 5), at n=500 none at D=0 (fig 4), at full 5 layers at D=30 (fig 3)
     assert len(set(union)) == 1064 - twice - 3 * 4
+
+
+def test_a_dry_run_says_what_the_sweeps_share(compose):
+    lines = shared(cells_by_sweep(SWEEPS / "plested2019.yaml", ["dataset=imagenet"]), compose).splitlines()
+    new = [int(line.rsplit("=", 1)[1]) for line in lines]
+    assert [line.split()[1] for line in lines] == list(CELLS)
+    assert new == [112, 224 - 28, 224 - 28, 224 - 56, 196 - 28, 84 - 28 - 3 * 4]
+    assert sum(new) == 884
 
 
 def test_a_grid_is_narrowed_and_widened_from_the_command_line(compose):

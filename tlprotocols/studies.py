@@ -17,10 +17,16 @@ from tlprotocols.errors import ConfigError
 
 
 def cells(file: Path, arguments: list[str]) -> list[list[str]]:
-    """The cells of a sweep or study as lists of overrides on the default configuration, in the files' order.
+    """The cells of a sweep or study, in the files' order. Equal cells of several sweeps stay several here; the plan
+    runs them once. Otherwise as `cells_by_sweep`."""
+    return [cell for sweep in cells_by_sweep(file, arguments).values() for cell in sweep]
+
+
+def cells_by_sweep(file: Path, arguments: list[str]) -> dict[str, list[list[str]]]:
+    """The cells of each sweep of a study, or of a sweep, as lists of overrides on the default configuration.
 
     `arguments` come from the command line and replace what the files say of the same key: a grid gets narrower or
-    wider by them. Equal cells of several sweeps stay several here; the plan runs them once.
+    wider by them.
 
     Raises:
         ConfigError: there is no such file, or it holds what neither a sweep nor a study may.
@@ -30,16 +36,16 @@ def cells(file: Path, arguments: list[str]) -> list[list[str]]:
         raise ConfigError("study", file.stem, f"must be one of {names}")
     parser = OverridesParser.create()
     given = {override.get_key_element(): text for text in arguments for override in [parser.parse_override(text)]}
-    found: list[list[str]] = []
-    for member in _members(file, {}):
+    found: dict[str, list[list[str]]] = {}
+    for name, member in _members(file, {}):
         lines = {key: f"{key}={value}" for key, value in member.items()} | given
         (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(list(lines.values())), None)
-        found += batch
+        found[name] = batch
     return found
 
 
-def _members(file: Path, common: Mapping[str, str]) -> list[dict[str, str]]:
-    """Key to value, or to values with commas, of each sweep that a file comes to; `common` goes before its own."""
+def _members(file: Path, common: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """Name, and key to value or to values with commas, of each sweep that a file comes to; `common` goes first."""
     content: Any = OmegaConf.to_container(OmegaConf.load(file))
     if "study" in content:
         common = _flat(content.get("overrides", {})) | dict(common)
@@ -48,7 +54,7 @@ def _members(file: Path, common: Mapping[str, str]) -> list[dict[str, str]]:
     if content.pop("defaults", None) != ["config", "_self_"]:
         raise ConfigError("defaults", file.name, "must be [config, _self_] in a sweep file")
     params = content.pop("hydra", {}).get("sweeper", {}).get("params", {})
-    return [_flat(content) | _flat(params) | dict(common)]
+    return [(file.stem, _flat(content) | _flat(params) | dict(common))]
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, str]:

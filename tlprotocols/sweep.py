@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -14,7 +14,7 @@ from rich.table import Table
 from tlprotocols import local
 from tlprotocols.cost import cost, remember
 from tlprotocols.plan import Plan, Run, plan, resolved
-from tlprotocols.results import Row, factors, files, read_row, write_aside
+from tlprotocols.results import Row, factors, files, read_row, run_id, write_aside
 from tlprotocols.schema import Config
 
 MEASURED = {"val_top1": "top-1", "val_loss": "val loss", "train_loss": "train loss", "base_top1": "base top-1"}
@@ -70,6 +70,17 @@ def summary(planned: Plan, slots: int) -> str:
         f" running={states['running']} failed={states['failed']} to_run={states['to_run']} bases={bases}"
         f" image_passes={planned.image_passes} hours={hours:.3f}"
     )
+
+
+def shared(by_sweep: Mapping[str, list[list[str]]], compose: Callable[[list[str]], Config]) -> str:
+    """What each sweep of a study adds to the runs of those before it, a line a sweep."""
+    seen: set[str] = set()
+    lines = []
+    for name, cells in by_sweep.items():
+        ids = {run_id(compose(cell)) for cell in cells}
+        lines.append(f"sweep: {name} cells={len(cells)} runs={len(ids)} not_in_those_above={len(ids - seen)}")
+        seen |= ids
+    return "\n".join(lines)
 
 
 def overview(planned: Plan) -> Table:

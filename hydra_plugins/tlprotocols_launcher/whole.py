@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
 
 from tlprotocols import studies
+from tlprotocols.config import Composer
 from tlprotocols.errors import RunsFailed
 
 
@@ -37,12 +38,18 @@ class WholeSweeper(BasicSweeper):
         """All cells of the grid, launched at once."""
         assert self.hydra_context is not None
         assert self.launcher is not None
+        assert self.config is not None
         if self.study:
-            cells = studies.cells(Path(self.study), arguments)
+            by_sweep = studies.cells_by_sweep(Path(self.study), arguments)
+            cells = [cell for sweep in by_sweep.values() for cell in sweep]
         else:
             parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
             (cells,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
         jobs = self.launcher.launch(cells, initial_job_idx=0)
+        if self.study and self.config.hydra.launcher.get("dry_run"):
+            from tlprotocols.sweep import shared
+
+            print(shared(by_sweep, Composer(self.hydra_context.config_loader, self.config)))
         failed = sum(job.status is JobStatus.FAILED for job in jobs)
         if failed:
             raise RunsFailed(f"{failed} of {len(jobs)} cells have no result; their reasons stand above")

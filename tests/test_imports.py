@@ -37,7 +37,7 @@ def test_the_core_knows_neither_analysis_nor_launchers(file):
         ("config", "torch torchvision numpy pandas"),
         ("reader", "torch torchvision numpy pandas hydra omegaconf"),
         ("worker", "torch torchvision pandas hydra omegaconf"),
-        ("run", "hydra omegaconf"),
+        ("run", "torchvision pandas hydra omegaconf"),
         ("plan", "torch torchvision pandas"),
         ("sweep", "torch torchvision pandas"),
         ("rates", "torch torchvision numpy pandas"),

@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torchvision.models import AlexNet
 
 from tlprotocols.schema import Config
 
@@ -29,6 +28,8 @@ def build(config: Config, classes: int) -> Network:
 
 def alexnet(config: Config, classes: int) -> Network:
     """torchvision's AlexNet with torchvision's initialisation. Dropout acts before fc6 and before fc7."""
+    from torchvision.models import AlexNet  # takes longer to import than torch, and the small networks need it not
+
     net = AlexNet(num_classes=classes, dropout=config.dropout)
     pool: nn.Module = net.avgpool
     if config.dataset.pixels // 32 - 1 == 6:

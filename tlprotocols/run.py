@@ -1,5 +1,6 @@
 """One run, from its configuration to its row."""
 
+import csv
 import json
 import math
 import platform
@@ -10,7 +11,6 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from filelock import FileLock
 
@@ -177,7 +177,10 @@ def _best(config: Config, state: checkpoints.State, paths: Files) -> Row:
     """Best and mean-of-ten-best accuracy, where there is a curve, which is kept as curve.csv."""
     if not config.curve:
         return {}
-    pd.DataFrame(state.curve).to_csv(paths.curve, index=False)
+    with open(paths.curve, "w", newline="") as file:
+        table = csv.DictWriter(file, list(state.curve[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(state.curve)
     tops = sorted((point["val_top1"] for point in state.curve), reverse=True)
     return {"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])}
 

@@ -7,6 +7,7 @@ chosen on all other splits and reported on the one left out.
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.statistics import by_unit, mean_interval
@@ -17,8 +18,8 @@ SELECTIONS = ("all", "heldout")
 
 
 def candidates(table: pd.DataFrame, size: Size, value: str = "accuracy") -> pd.DataFrame:
-    """Accuracy of every transfer setting of this size that was run on all splits that any was: a row per split, a
-    column per setting."""
+    """Accuracy of every transfer setting of this size that was run on the same splits, as many as any was: a row per
+    split, a column per setting. Where equally many ran on other splits, those splits that have the most settings."""
     found = study(table)
     if value not in found:
         raise Missing(f"The table has no column {value}.")
@@ -26,8 +27,11 @@ def candidates(table: pd.DataFrame, size: Size, value: str = "accuracy") -> pd.D
         found = found.assign(**{value: 100 * found[value]})
     found = pick(found[found["layers"] > 0], n_per_class=size)
     wide: pd.DataFrame = by_unit(found.pivot_table(value, ["split", "target", "seed"], SETTING, aggfunc="mean"))
-    covered = wide.notna().sum()
-    whole: pd.DataFrame = wide[wide.columns[covered == covered.max()]].dropna()
+    covered = wide.notna()
+    widest = covered.loc[:, covered.sum() == covered.sum().max()]
+    splits = np.array(widest.T.value_counts().index[0])  # the most frequent column
+    same = widest.columns[(widest.to_numpy() == splits[:, None]).all(axis=0)]
+    whole: pd.DataFrame = wide.loc[splits, same]
     return whole
 
 

@@ -55,6 +55,17 @@ def test_table2_calls_noise_noise():
     assert (found["as_good"] > 1).all()
 
 
+def test_settings_are_compared_on_the_same_splits(paper):
+    """Of a sweep under way: every setting ran on one split only, by chance on three different ones."""
+    ten = paper[(paper.n_per_class == 10) & (paper.layers > 0)]
+    settings = ten.groupby(selection.SETTING, sort=False).ngroup()
+    partial = ten[ten.split == settings.map(lambda number: 0 if number < 3 else 1 if number < 10 else 2)]
+    found = selection.candidates(partial, 10)
+    assert found.shape[1] == settings.nunique() - 10
+    assert found.notna().all(axis=None)
+    assert len(selection.effect(partial)) == 1
+
+
 def test_selection_on_pure_noise_is_optimistic():
     """All settings equally good: what is chosen looks better than it is by the noise that chose it."""
     table = planted.table(lambda cell: (40.0, 1.0), noise=0.1)

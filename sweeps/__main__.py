@@ -1,7 +1,7 @@
 """`python -m sweeps NAME [overrides]`: a whole study, planned as one.
 
-python -m sweeps plested2019 hydra.launcher.dry_run=true
-python -m sweeps plested2019 dataset=imagenet dataset.root=/data/ilsvrc hydra/launcher=slurm
+python -m sweeps plested2019 dataset.root=/data/ilsvrc hydra.launcher.dry_run=true
+python -m sweeps plested2019 dataset.root=/data/ilsvrc hydra/launcher=slurm
 """
 
 import sys

@@ -22,6 +22,9 @@ CELLS = {
 }
 
 
+STUDIES = {file.stem for file in SWEEPS.glob("*.yaml") if "\nstudy:" in file.read_text()}
+
+
 @pytest.fixture(scope="module")
 def compose():
     return composer()
@@ -41,8 +44,7 @@ def test_a_sweep_has_the_cells_it_promises_and_no_two_are_equal(compose, name):
 
 
 def test_every_sweep_file_is_counted_or_a_study():
-    studies = {file.stem for file in SWEEPS.glob("*.yaml") if "\nstudy:" in file.read_text()}
-    assert {file.stem for file in SWEEPS.glob("*.yaml")} == studies | set(CELLS)
+    assert {file.stem for file in SWEEPS.glob("*.yaml")} == STUDIES | set(CELLS)
 
 
 def test_the_study_is_the_union_and_shares_cells(compose):
@@ -54,6 +56,14 @@ def test_the_study_is_the_union_and_shares_cells(compose):
     twice = each + 2 * each + 2 * each + each  # repeats in the order of the line above
     # Table 2 at n=25 has 5 frozen at D=5 (fig 5), at n=500 none at D=0 (fig 4), at full 5 layers at D=30 (fig 3)
     assert len(set(union)) == 1064 - twice - 3 * 4
+
+
+def test_the_papers_study_is_on_imagenet_unless_told_otherwise(compose):
+    names = {name: {compose(cell).dataset.name for cell in cells(SWEEPS / f"{name}.yaml", [])} for name in STUDIES}
+    assert names == {"plested2019": {"imagenet"}, "tiny_plested2019": {"tiny_imagenet"}}
+    assert {compose(cell).dataset.name for cell in cells(SWEEPS / "plested2019.yaml", ["dataset=cifar10"])} == {
+        "cifar10"
+    }
 
 
 def test_a_dry_run_says_what_the_sweeps_share(compose):

@@ -15,7 +15,8 @@ from benchmarks.tables import Tables, markdown, shown
 from benchmarks.timing import machine
 from tlprotocols.worker import ONE_THREAD
 
-NAMES = ("step", "data", "plan", "load", "growth", "sweep", "gpu")
+NAMES = ("step", "data", "plan", "load", "growth", "sweep", "tiny_sweep", "techniques", "gpu")
+REPEATED = ("sweep", "tiny_sweep", "techniques")
 
 
 def main() -> None:
@@ -24,11 +25,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--full", action="store_true", help="the real sizes: much longer")
     parser.add_argument(
-        "--root", help="Tiny ImageNet, unpacked: real JPEGs, and a second sweep; without it, glyphs kept as JPEGs"
+        "--root", help="Tiny ImageNet, unpacked: real JPEGs, and tiny_sweep; without it, glyphs kept as JPEGs"
     )
     parser.add_argument(
         "--write", action="store_true", help="also write benchmarks/results_quick.md, or results_full.md"
     )
+    parser.add_argument("--repetitions", type=int, help=f"of {', '.join(REPEATED)}, in place of three")
     asked = parser.parse_args()
     if wrong := set(asked.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(wrong)}; there are {', '.join(NAMES)}")
@@ -38,12 +40,17 @@ def main() -> None:
     for name in asked.names or NAMES:
         begun = time.monotonic()
         module = importlib.import_module(f"benchmarks.{name}")
-        tables: Tables = module.measure(asked.full, root=asked.root)
+        repeated = {"repetitions": asked.repetitions} if asked.repetitions and name in REPEATED else {}
+        tables: Tables = module.measure(asked.full, root=asked.root, **repeated)
+        if not tables:
+            console.print(f"{name}: needs --root\n")
+            continue
         for title, rows in tables.items():
             console.print(shown(title, rows))
         console.print(f"{name}: {time.monotonic() - begun:.0f} s\n")
         if asked.write:
             line = f"python -m benchmarks {name}" + " --root PATH" * bool(asked.root) + " --full" * asked.full
+            line += f" --repetitions {asked.repetitions}" * bool(repeated)
             measured = f"{machine()}; {datetime.now(UTC):%Y-%m-%d}; `{line}`"
             head = f"{module.__doc__.splitlines()[0]}\n\n{measured}\n"
             write(name, "full" if asked.full else "quick", "\n".join([head, *starmap(markdown, tables.items())]))

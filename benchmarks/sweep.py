@@ -1,8 +1,8 @@
-"""The main job, layers=4,5,6,7 n_per_class=10,50, ours against a conventional script; then each technique switched off.
+"""The main job, layers=4,5,6,7 n_per_class=10,50: ours against a conventional script, from image files to a table.
 
-The quick size has a hundred classes of each half of the glyphs, or a few epochs of Tiny ImageNet: starting processes
-weighs more than in the main job, and the base network's luck moves all accuracies of a column (its draws differ
-between the two programs), so that accuracies can be compared at the full size alone.
+Both take turns, once for every seed, which draws their weights and the order of their images: seconds are medians,
+accuracies means with the smallest and the largest. The quick size has a hundred classes of each half of the glyphs:
+starting processes weighs more there than in the main job.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 from benchmarks.pictures import draw
 from benchmarks.tables import Row, Tables
@@ -23,71 +23,60 @@ from tlprotocols.datasets import source
 from tlprotocols.results import load
 from tlprotocols.splits import halves
 
+Outcome = tuple[float, dict[str, float]]  # seconds of a command line, mean accuracy by images per class
+
 GRID = ("layers=4,5,6,7", "n_per_class=10,50")
-FP32 = ("precision=fp32", "base.precision=fp32")
-EPOCHS = 4  # of Tiny ImageNet at the quick size
-OFF: dict[str, tuple[str, tuple[str, ...]]] = {  # technique that is off: variant of the program, overrides
-    "bf16 (fp32 instead)": ("", FP32),
-    "two workers (one, with one thread)": ("", ("hydra.launcher.workers=1",)),
-    "one thread each (one process, two threads)": ("two_threads", ("hydra.launcher.workers=1",)),
-    "evaluation at the end (after every epoch)": ("", ("curve=true",)),
-    "the store (files decoded in every epoch)": ("loader", ()),
-    "persistent workers (a process per run)": ("process_per_run", ()),
-    "channels last": ("contiguous", ()),
-}
+CLASSES = 100  # of each half, at the quick size
 
 
 def measure(
     full: bool = False,
     *,
     root: str | None = None,
-    classes: int = 100,
-    epochs: int | None = None,
+    repetitions: int = 3,
+    classes: int = CLASSES,
     grid: Sequence[str] = GRID,
-    off: Sequence[str] | None = None,
 ) -> Tables:
-    """Seconds of whole command lines, from images to a finished table: on glyphs, and on Tiny ImageNet if `root` says
-    where it is. `full` leaves the breakdown out."""
-    off = off if off is not None else () if full else tuple(OFF)
+    """Seconds of whole command lines on glyphs; `tiny_sweep` is for `root`."""
     with tempfile.TemporaryDirectory() as scratch:
-        tables = _measured(Job(Path(scratch), None, None if full else classes, epochs, list(grid)), off)
-    if root:
-        with tempfile.TemporaryDirectory() as scratch:
-            job = Job(Path(scratch), root, None, epochs if full else epochs or EPOCHS, list(grid))
-            tables |= _measured(job, off)
-    return tables
+        return compared(Job(scratch, grid, classes=None if full else classes), repetitions)
 
 
-def _measured(job: "Job", off: Sequence[str]) -> Tables:
-    first = job.ours()  # decodes
-    (theirs, accuracy), (mine, our_accuracy) = job.conventional(), job.ours()
-    rows = [
-        _row("conventional", theirs, theirs, accuracy),
-        _row("ours, images decoded before", mine, theirs, our_accuracy),
-        _row("ours, images decoded within", first[0], theirs, first[1]),
-    ]
-    breakdown: list[Row] = [{"without": "nothing: all on", "seconds": mine, "times slower": 1.0}]
-    for name in off:
-        seconds, _ = job.ours(*OFF[name])
-        breakdown.append({"without": name, "seconds": seconds, "times slower": round(seconds / mine, 2)})
-    title = f"sweep: {' '.join(job.grid)} on {job.what}, {job.count} target classes, {job.passes:,} image passes"
-    switched = {f"sweep: ours on {job.what} with one technique switched off": breakdown} if off else {}
-    return {title: rows} | switched
+def compared(job: "Job", repetitions: int) -> Tables:
+    """One row for the conventional script, one for ours."""
+    theirs: list[Outcome] = []
+    mine: list[Outcome] = []
+    for seed in range(repetitions):
+        theirs.append(job.conventional(seed))
+        mine.append(job.ours(f"seed={seed}", f"machine.store={job.scratch}/store{seed}"))
+    beside = median(seconds for seconds, _ in theirs)
+    return {job.title: [_row("conventional", theirs, beside), _row("ours, decoding included", mine, beside)]}
 
 
-def _row(way: str, seconds: float, theirs: float, accuracy: dict[str, float]) -> Row:
-    shown = {f"top-1 {n}": f"{100 * value:.1f}%" for n, value in accuracy.items()}
-    return {"way": way, "seconds": seconds, "faster by": round(theirs / seconds, 2), **shown}
+def _row(way: str, outcomes: Sequence[Outcome], beside: float) -> Row:
+    seconds = [took for took, _ in outcomes]
+    row: Row = {"way": way, "runs": len(seconds), "seconds": median(seconds), "from": min(seconds), "to": max(seconds)}
+    row["faster by"] = round(beside / median(seconds), 2)
+    for n in outcomes[0][1]:
+        found = [100 * accuracy[n] for _, accuracy in outcomes]
+        row[f"top-1 {n}"] = f"{mean(found):.1f}% ({min(found):.1f} to {max(found):.1f})"
+    return row
 
 
 class Job:
     """One sweep, to be run in several ways, each time in fresh folders."""
 
     def __init__(
-        self, scratch: Path, root: str | None, classes: int | None, epochs: int | None, grid: list[str]
+        self,
+        scratch: str,
+        grid: Sequence[str] = GRID,
+        *,
+        root: str | None = None,
+        classes: int | None = None,
+        epochs: int | None = None,
     ) -> None:
-        """`classes` in each half; None: the real halves."""
-        self.scratch, self.grid, self.number = scratch, grid, 0
+        """On glyphs, or on Tiny ImageNet in `root`; `classes` in each half and epochs, None: those of the main job."""
+        self.scratch, self.grid, self.number = Path(scratch), list(grid), 0
         data = [f"dataset={'tiny_imagenet' if root else 'glyphs'}", *([f"dataset.root={root}"] if root else [])]
         whole = configuration(*data)
         listed = source(whole.dataset)
@@ -96,24 +85,26 @@ class Job:
             for side, half in halves(whole, listed.classes).items()
         }
         self.target, self.source = names["B"], names["A"]
-        self.what, self.count = whole.dataset.name, len(self.target)
         labels = [listed.classes.index(name) for name in self.target + self.source]
         if root:
-            self.tree = _official(Path(root), scratch / "tree")
+            self.tree = _official(Path(root), self.scratch / "tree")
         else:
-            self.tree = draw(scratch / "tree", labels, whole.dataset.side)
+            self.tree = draw(self.scratch / "tree", labels, whole.dataset.side)
         # both read the same tree, so that the variant without a store can, too; the glyph PNGs hold our own pictures
         size = [f"epochs={epochs}", f"base.epochs={epochs}"] if epochs else []
         groups = [f"classes.source=[{','.join(self.source)}]", f"classes.target=[{','.join(self.target)}]"]
         self.data = data if root else self._as_folder()
-        self.ours_only = ["classes=groups", *groups, f"machine.store={scratch / 'store'}", *size]
+        self.ours_only = ["classes=groups", *groups, f"machine.store={self.scratch / 'store'}", *size]
         self.recipe = [*self.data, *size]
         config = configuration(*self.recipe)
         n = sum(int(text) for text in grid[1].split("=")[1].split(","))
         runs = len(grid[0].split(","))
         most, base_n = max(listed.counts["train"]), config.base.n_per_class
         base = config.base.epochs * (most if base_n == "full" else int(base_n))
-        self.passes = self.count * (runs * n * config.epochs + base)
+        passes = len(self.target) * (runs * n * config.epochs + base)
+        self.title = (
+            f"{' '.join(grid)} on {whole.dataset.name}, {len(self.target)} target classes, {passes:,} image passes"
+        )
 
     def _as_folder(self) -> list[str]:
         config = configuration()
@@ -123,8 +114,8 @@ class Job:
         values = [f"dataset.{key}={value}" for key, value in (numbers | means).items()]
         return ["dataset=folder", "recipe=glyphs", f"dataset.root={self.tree}", *values]
 
-    def ours(self, variant: str = "", overrides: Sequence[str] = ()) -> tuple[float, dict[str, float]]:
-        """Seconds and mean accuracy by images per class."""
+    def ours(self, *overrides: str, variant: str = "") -> Outcome:
+        """Our command line, or that of a variant."""
         self.number += 1
         results = self.scratch / f"results{self.number}"
         module = ["benchmarks.variants", variant] if variant else ["tlprotocols"]
@@ -135,7 +126,7 @@ class Job:
         means = table.groupby(table.n_per_class.astype(str)).val_top1.mean()
         return seconds, {f"n={n}": float(means[n]) for n in sorted(means.index, key=int)}
 
-    def conventional(self) -> tuple[float, dict[str, float]]:
+    def conventional(self, seed: int) -> Outcome:
         """The same by the other script."""
         self.number += 1
         out = self.scratch / f"conventional{self.number}"
@@ -143,7 +134,8 @@ class Job:
         config = dataclasses.asdict(configuration(*self.recipe))
         (out / "recipe.json").write_text(json.dumps(config))
         (out / "split.json").write_text(json.dumps({"source": self.source, "target": self.target}))
-        asked = [f"root={self.tree}", f"out={out}", f"recipe={out / 'recipe.json'}", f"split={out / 'split.json'}"]
+        files = [f"recipe={out / 'recipe.json'}", f"split={out / 'split.json'}"]
+        asked = [f"seed={seed}", f"root={self.tree}", f"out={out}", *files]
         hydra = ["hydra/launcher=basic", f"hydra.sweep.dir={out}/hydra"]
         seconds = _timed(["benchmarks.conventional", "-m", *self.grid, *asked, *hydra], self.scratch)
         rows = [json.loads(file.read_text()) for file in out.glob("*-*.json")]

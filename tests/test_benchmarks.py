@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import data, gpu, growth, load, plan, step, sweep
+from benchmarks import data, gpu, growth, load, plan, step, sweep, techniques, tiny_sweep
 from benchmarks.__main__ import NAMES
 from benchmarks.tables import markdown, shown
 from tlprotocols.stages import ALEXNET
@@ -44,7 +44,7 @@ def test_every_benchmark_is_named():
     assert set(NAMES) == {module.__name__.removeprefix("benchmarks.") for module in MODULES}
 
 
-MODULES = (data, gpu, growth, load, plan, step, sweep)
+MODULES = (data, gpu, growth, load, plan, step, sweep, techniques, tiny_sweep)
 
 
 def test_step():
@@ -95,13 +95,23 @@ def test_growth():
 
 @pytest.mark.slow
 def test_sweep():
-    tables = sweep.measure(classes=2, epochs=1, grid=("layers=4", "n_per_class=2"), off=("channels last",))
-    title = next(iter(tables))
-    assert "2 target classes" in title
-    conventional, ours, _ = table(tables, "sweep: layers")
+    tables = sweep.measure(classes=2, grid=("layers=4", "n_per_class=2"), repetitions=1)
+    assert "2 target classes" in next(iter(tables))
+    conventional, ours = table(tables, "layers=4")
     assert conventional["faster by"] == 1
     assert ours["faster by"] == pytest.approx(conventional["seconds"] / ours["seconds"], rel=0.01)
-    assert [row["without"] for row in table(tables, "sweep: ours")] == ["nothing: all on", "channels last"]
+    assert ours["from"] <= ours["seconds"] <= ours["to"]
+
+
+@pytest.mark.slow
+def test_techniques():
+    ways = (techniques.NOTHING, "channels last")
+    tables = techniques.measure(classes=2, grid=("layers=4", "n_per_class=2"), ways=ways, repetitions=1)
+    assert [row["without"] for row in table(tables, "layers=4")] == list(ways)
+
+
+def test_tiny_sweep_needs_tiny_imagenet():
+    assert tiny_sweep.measure() == {}
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ def draw(root: Path, labels: Sequence[int], side: int, suffix: str = "png", most
         for label in labels:
             folder = root / part / glyphs.classes[label]
             folder.mkdir(parents=True)
-            for number, picture in enumerate(glyphs.images(part, label, side)[:most]):
+            for number, picture in enumerate(glyphs.reader(part, label)(side)[:most]):
                 Image.fromarray(picture).save(folder / f"{number:03}.{suffix}", quality=90)
     return root
 

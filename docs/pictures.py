@@ -22,7 +22,7 @@ def glyph_sheet(rows: int = 8, columns: int = 24, side: int = 32) -> None:
     """Every row is one class."""
     glyphs = Glyphs()
     labels = np.linspace(40, len(glyphs.classes) - 1, rows).astype(int)
-    sheet = [np.concatenate(list(glyphs.images("train", int(label), side)[:columns]), axis=1) for label in labels]
+    sheet = [np.concatenate(list(glyphs.reader("train", int(label))(side)[:columns]), axis=1) for label in labels]
     Image.fromarray(np.concatenate(sheet)).save(HERE / "glyphs.png", optimize=True)
 
 

@@ -185,7 +185,7 @@ def test_tiny_imagenets_official_layout(composed, tmp_path):
     assert found.classes == wnids
     assert found.counts == {"train": (3, 3, 3), "val": (2, 2, 2)}
     for label in range(3):
-        assert np.abs(found.images("val", label, 64).astype(int) - (100 + label)).max() == 0
+        assert np.abs(found.reader("val", label)(64).astype(int) - (100 + label)).max() == 0
         assert [file[-6:] for file in found.files["train"][label]] == ["0.JPEG", "1.JPEG", "2.JPEG"]
 
 
@@ -213,9 +213,9 @@ def test_cifar_in_torchvisions_format(composed, tmp_path, monkeypatch, name):
     pictures = data.reshape(20, 3, 32, 32).transpose(0, 2, 3, 1)
     assert found.classes == ("ant", "bee", "cat")
     assert found.counts == {"train": (7, 7, 6), "val": (7, 7, 6)}
-    assert np.array_equal(found.images("train", 1, 32), pictures[1::3])
-    assert np.array_equal(found.images("val", 1, 32), pictures[1::3][::-1])
-    assert found.images("val", 2, 24).shape == (6, 24, 24, 3)
+    assert np.array_equal(found.reader("train", 1)(32), pictures[1::3])
+    assert np.array_equal(found.reader("val", 1)(32), pictures[1::3][::-1])
+    assert found.reader("val", 2)(24).shape == (6, 24, 24, 3)
 
 
 def test_glyphs_are_a_thousand_characters_of_every_face():
@@ -232,22 +232,22 @@ def test_glyphs_are_a_thousand_characters_of_every_face():
 
 
 def test_glyphs_are_drawn_the_same_every_time():
-    first, again = (Glyphs().images("train", 33, 32) for _ in range(2))
+    first, again = (Glyphs().reader("train", 33)(32) for _ in range(2))
     assert np.array_equal(first, again)
     assert first.shape == (100, 32, 32, 3)
-    assert Glyphs().images("val", 33, 32).shape == (20, 32, 32, 3)
+    assert Glyphs().reader("val", 33)(32).shape == (20, 32, 32, 3)
 
 
 def test_no_two_pictures_of_a_glyph_are_equal():
-    pictures = [p.tobytes() for part in ("train", "val") for p in Glyphs().images(part, 500, 32)]
+    pictures = [p.tobytes() for part in ("train", "val") for p in Glyphs().reader(part, 500)(32)]
     assert len(set(pictures)) == 120
 
 
 def test_glyphs_do_not_hang_on_what_was_drawn_before():
-    alone = Glyphs().images("val", 7, 16)
+    alone = Glyphs().reader("val", 7)(16)
     other = Glyphs()
-    other.images("train", 3, 16)
-    assert np.array_equal(other.images("val", 7, 16), alone)
+    other.reader("train", 3)(16)
+    assert np.array_equal(other.reader("val", 7)(16), alone)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_the_store_decodes_only_what_is_asked(store):
     everything = [(part, label) for part in ("train", "val") for label in range(8)]
     assert set(everything) - set(store.missing(everything)) == {("train", 2), ("val", 5)}
     rows = store.rows("train")
-    assert np.array_equal(rows[24:36], store.source.images("train", 2, 16))
+    assert np.array_equal(rows[24:36], store.source.reader("train", 2)(16))
     assert not rows[:24].any()
     assert not rows[36:].any()
 
@@ -272,13 +272,20 @@ def test_the_store_decodes_nothing_twice(store):
     (store.folder / "train.u8").write_bytes(bytes(8 * 12 * 16 * 16 * 3))
     store.ensure({("train", 2), ("train", 3)}, 1)
     assert not store.rows("train")[24:36].any()
-    assert np.array_equal(store.rows("train")[36:48], store.source.images("train", 3, 16))
+    assert np.array_equal(store.rows("train")[36:48], store.source.reader("train", 3)(16))
+
+
+def test_a_reading_process_is_sent_its_class_alone(store):
+    sent = pickle.dumps(store.source.reader("train", 2))
+    others = [name for label, name in enumerate(store.source.classes) if label != 2]
+    assert store.source.classes[2].encode() in sent
+    assert not any(f"/{name}/".encode() in sent for name in others)
 
 
 def test_stored_rows_are_the_sources_images(cfg):
     store = Store.of(cfg())
     for part in ("train", "val"):
-        whole = np.concatenate([store.source.images(part, label, 16) for label in range(8)])
+        whole = np.concatenate([store.source.reader(part, label)(16) for label in range(8)])
         assert np.array_equal(store.rows(part), whole)
 
 
@@ -304,7 +311,7 @@ def test_a_damaged_image_in_the_store_names_its_path_and_spares_the_rest(compose
         store.ensure({("train", 0), ("train", 1)}, 1)
     assert ("train", 1) in store.missing([("train", 0), ("train", 1)])
     store.ensure({("train", 0)}, 1)
-    assert np.array_equal(store.rows("train")[:12], store.source.images("train", 0, 16))
+    assert np.array_equal(store.rows("train")[:12], store.source.reader("train", 0)(16))
 
 
 @pytest.mark.slow
@@ -324,5 +331,5 @@ def test_two_processes_that_fill_the_store_at_once_agree(store, composed, tiny, 
     assert [process.wait(60) for process in processes] == [0, 0]
     assert store.missing(jobs) == []
     for part in ("train", "val"):
-        whole = np.concatenate([store.source.images(part, label, 16) for label in range(8)])
+        whole = np.concatenate([store.source.reader(part, label)(16) for label in range(8)])
         assert np.array_equal(store.rows(part), whole)

@@ -179,7 +179,7 @@ def test_a_run_at_ln_k_is_called_collapsed(cfg, tmp_path):
 def test_runs_use_the_first_n_of_their_own_classes(cfg):
     config = cfg("layers=0", "split=1", "target=A", "n_per_class=5")
     store = Store.of(config)
-    wanted = [store.source.images("train", c, 16)[:5] for c in halves(config, store.source.classes)["A"]]
+    wanted = [store.source.reader("train", c)(16)[:5] for c in halves(config, store.source.classes)["A"]]
     images, labels = selected(config, "train", CPU)[slice(None)]
     assert np.array_equal(images.numpy(), np.concatenate(wanted))
     assert labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
@@ -188,7 +188,7 @@ def test_runs_use_the_first_n_of_their_own_classes(cfg):
 def test_validation_uses_every_image_of_the_target_classes(cfg):
     config = cfg("layers=0", "n_per_class=1")
     store = Store.of(config)
-    wanted = [store.source.images("val", label, 16) for label in halves(config, store.source.classes)["B"]]
+    wanted = [store.source.reader("val", label)(16) for label in halves(config, store.source.classes)["B"]]
     assert np.array_equal(selected(config, "val", CPU)[slice(None)][0].numpy(), np.concatenate(wanted))
 
 

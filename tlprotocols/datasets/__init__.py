@@ -1,12 +1,15 @@
-"""Where images come from. Each source lists its classes and counts and yields the images of one class; the store
+"""Where images come from. Each source lists its classes and counts and says how one class is read; the store
 decodes them once, whatever the source."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
 import numpy as np
 
 from tlprotocols.schema import Dataset
+
+Reader = Callable[[int], np.ndarray]  # side -> all images of one class in file order, uint8 (count, side, side, 3)
 
 
 class Source(Protocol):
@@ -16,8 +19,8 @@ class Source(Protocol):
     counts: dict[str, tuple[int, ...]]  # images by part ("train", "val") and label
     fingerprint: str  # changes whenever classes or images do
 
-    def images(self, part: str, label: int, side: int) -> np.ndarray:
-        """All images of one class in file order: uint8 (count, side, side, 3)."""
+    def reader(self, part: str, label: int) -> Reader:
+        """What reads one class, in whatever process: it carries that class alone, not a list of a million files."""
 
 
 @cache

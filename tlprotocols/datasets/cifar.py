@@ -1,11 +1,13 @@
 """CIFAR-10 and CIFAR-100 in torchvision's formats."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from tlprotocols.datasets import Reader
 from tlprotocols.errors import ConfigError
 from tlprotocols.schema import Dataset
 
@@ -38,9 +40,13 @@ class Cifar:
         self.counts = {part: tuple(map(len, rows)) for part, rows in self.rows.items()}
         self.fingerprint = hashlib.sha256(f"{dataset.name} {self.counts}".encode()).hexdigest()
 
-    def images(self, part: str, label: int, side: int) -> np.ndarray:
-        """All images of one class in the archive's order, uint8 (count, side, side, 3)."""
-        found = self.data[part][self.rows[part][label]]
-        if side == found.shape[1]:
-            return found
-        return np.stack([np.asarray(Image.fromarray(x).resize((side, side), Image.Resampling.BILINEAR)) for x in found])
+    def reader(self, part: str, label: int) -> Reader:
+        """What reads one class, in the archive's order."""
+        return partial(resized, self.data[part][self.rows[part][label]])
+
+
+def resized(images: np.ndarray, side: int) -> np.ndarray:
+    """Images uint8 (count, any, any, 3) as (count, side, side, 3)."""
+    if side == images.shape[1]:
+        return images
+    return np.stack([np.asarray(Image.fromarray(x).resize((side, side), Image.Resampling.BILINEAR)) for x in images])

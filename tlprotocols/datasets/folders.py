@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from tlprotocols.datasets import Reader
 from tlprotocols.errors import ConfigError
 from tlprotocols.schema import Dataset
 
@@ -46,9 +48,14 @@ class ImageFiles:
                 digest.update(f"{part}/{name}/{size}/{'/'.join(map(os.path.basename, found))}\n".encode())
         self.fingerprint = digest.hexdigest()
 
-    def images(self, part: str, label: int, side: int) -> np.ndarray:
-        """All images of one class, uint8 (count, side, side, 3)."""
-        return np.stack([read_image(file, side) for file in self.files[part][label]])
+    def reader(self, part: str, label: int) -> Reader:
+        """What reads one class."""
+        return partial(read_images, self.files[part][label])
+
+
+def read_images(files: list[str], side: int) -> np.ndarray:
+    """Some images, uint8 (count, side, side, 3). Raises ConfigError naming a file that cannot be decoded."""
+    return np.stack([read_image(file, side) for file in files])
 
 
 def read_image(file: str | Path, side: int) -> np.ndarray:

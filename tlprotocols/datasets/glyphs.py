@@ -6,11 +6,13 @@ function of its class and its number, and features learned on one half of the ch
 """
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from tlprotocols.datasets import Reader
 
 FACES = tuple(
     f"DejaVu{family}{style}.ttf"
@@ -48,10 +50,15 @@ class Glyphs:
         digest.update("".join(self.characters).encode())
         self.fingerprint = digest.hexdigest()
 
-    def images(self, part: str, label: int, side: int) -> np.ndarray:
-        """All pictures of one class: uint8 (count, side, side, 3). Validation pictures are drawn from other numbers."""
-        draw = np.random.RandomState([label, part == "val"])  # legacy generator: its stream never changes
-        return np.stack([picture(self.characters[label], draw, side) for _ in range(PARTS[part])])
+    def reader(self, part: str, label: int) -> Reader:
+        """What draws one class. Validation pictures are drawn from other numbers."""
+        return partial(pictures, self.characters[label], (label, int(part == "val")), PARTS[part])
+
+
+def pictures(character: str, seeds: tuple[int, int], count: int, side: int) -> np.ndarray:
+    """The pictures of one character, uint8 (count, side, side, 3)."""
+    draw = np.random.RandomState(seeds)  # legacy generator: its stream never changes
+    return np.stack([picture(character, draw, side) for _ in range(count)])
 
 
 @cache

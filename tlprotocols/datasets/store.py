@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from tlprotocols.datasets import Source, source
+from tlprotocols.datasets import Reader, Source, source
 from tlprotocols.results import write_aside
 from tlprotocols.schema import Config, Dataset
 from tlprotocols.splits import target_classes
@@ -72,8 +72,8 @@ class Store:
             advance(sum(self.source.counts[part][label] for part, label in jobs - set(todo)))
             self._reserve()
             done = self._done()
-            with ProcessPoolExecutor(workers, get_context("spawn"), _open, (self,)) as pool:
-                waiting = {pool.submit(_decode, *job): job for job in todo}
+            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+                waiting = {pool.submit(decode, *self._task(*job)): job for job in todo}
                 try:
                     for future in as_completed(waiting):
                         future.result()
@@ -89,6 +89,10 @@ class Store:
         file = self.folder / "done.json"
         return {(part, label) for part, label in json.loads(file.read_text())} if file.exists() else set()
 
+    def _task(self, part: str, label: int) -> tuple[Reader, int, Path, int]:
+        first, side = int(self.offsets(part)[label]), self.dataset.side
+        return self.source.reader(part, label), side, self.folder / f"{part}.u8", first * side**2 * 3
+
     def _reserve(self) -> None:
         for part in self.source.counts:
             size = int(self.offsets(part)[-1]) * self.dataset.side**2 * 3
@@ -102,20 +106,11 @@ class Store:
                 os.fsync(file.fileno())
 
 
-_store: Store  # of a worker process
-
-
-def _open(store: Store) -> None:
-    """In a worker process, once: a list of a million files is not sent with each class."""
-    global _store
-    _store = store
-
-
-def _decode(part: str, label: int) -> None:
-    """In a worker process: one class, written to its place."""
-    images = _store.source.images(part, label, _store.dataset.side)
-    with open(_store.folder / f"{part}.u8", "r+b") as file:
-        file.seek(int(_store.offsets(part)[label]) * images[0].nbytes)
+def decode(read: Reader, side: int, into: Path, place: int) -> None:
+    """In a worker process: one class, written at its place in bytes."""
+    images = read(side)
+    with open(into, "r+b") as file:
+        file.seek(place)
         images.tofile(file)
 
 

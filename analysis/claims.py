@@ -16,6 +16,7 @@ from analysis.statistics import holm, units_needed
 from analysis.study import Missing, study
 
 ALPHA = 0.05
+ONE_SPLIT = "Its units are seeds of one class split: they tell nothing about other classes."
 SHOWN = ("label", "effect", "low", "high", "unit", "units", "sign_flip")
 CLAIMS: tuple[Claim, ...] = tuple(
     found
@@ -26,13 +27,18 @@ CLAIMS: tuple[Claim, ...] = tuple(
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim of the paper; a claim that the table cannot speak to is undecided, and `more_data` says what
-    is missing."""
-    return weigh(study(table), CLAIMS)
+    """One row per claim of the paper; a claim that the table cannot speak to is undecided. `more_data` says what is
+    missing, at which of the claim's images per class nothing was judged, and that seeds of one split are no splits."""
+    rows = study(table)
+    found = weigh(rows, CLAIMS)
+    if len(rows[["split", "target"]].drop_duplicates()) == 1:
+        tested = found["units"].fillna(0) > 0
+        found.loc[tested, "more_data"] = (found["more_data"] + f" {ONE_SPLIT}").str.strip()
+    return found
 
 
-def weigh(table: pd.DataFrame, claims: Sequence[Claim], units: str = "splits") -> pd.DataFrame:
-    """The verdicts on these claims, Holm-adjusted among themselves; `units` is what there could be more of."""
+def weigh(table: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
+    """The verdicts on these claims, Holm-adjusted among themselves."""
     weighed: list[tuple[Claim, Evidence | Missing]] = []
     for claim in claims:
         try:
@@ -42,10 +48,10 @@ def weigh(table: pd.DataFrame, claims: Sequence[Claim], units: str = "splits") -
     tested = [e for _, e in weighed if isinstance(e, Evidence) and e.units]
     adjusted = dict(zip(map(id, tested), holm([e.p for e in tested]), strict=True))
     alpha = ALPHA / max(1, len(tested))
-    return pd.DataFrame([_row(claim, e, adjusted.get(id(e), math.nan), alpha, units) for claim, e in weighed])
+    return pd.DataFrame([_row(claim, e, adjusted.get(id(e), math.nan), alpha) for claim, e in weighed])
 
 
-def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float, units: str) -> dict[str, object]:
+def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float) -> dict[str, object]:
     row: dict[str, object] = {"claim": claim.name, "where": claim.where, "quote": claim.quote}
     row["statistic"] = claim.statistic
     if isinstance(evidence, Missing):
@@ -56,16 +62,18 @@ def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float
     told |= {"p": math.nan if fact else evidence.p, "p_holm": p_holm}
     decided = fact or p_holm < ALPHA
     verdict = ("supported" if evidence.p_for < evidence.p_against else "contradicted") if decided else "undecided"
-    more = "" if decided else more_data(evidence, alpha, units)
-    return row | told | {"verdict": verdict, "more_data": more, "parts": "; ".join(map(str, evidence.parts))}
+    more = [] if decided else [more_data(evidence, alpha, claim.units)]
+    if evidence.absent:
+        more.append(f"Nothing was judged at n={', '.join(map(str, evidence.absent))}.")
+    return row | told | {"verdict": verdict, "more_data": " ".join(more), "parts": "; ".join(map(str, evidence.parts))}
 
 
 def more_data(evidence: Evidence, alpha: float, units: str = "splits") -> str:
     """How many units would decide, were the seen effect and spread true: 80% power at the strictest Holm level."""
-    seen = f"a difference of {evidence.distance:.2g} with sd {evidence.sd:.2g} over {units}"
-    needed = units_needed(evidence.distance, evidence.sd, alpha)
+    seen = f"{evidence.label} is {evidence.distance:.2g} from the value that decides, sd {evidence.sd:.2g} over {units}"
+    needed = units_needed(evidence.distance, evidence.sd, alpha / evidence.tests)
     if needed is None:
-        return f"More than 1000 {units}: {evidence.label} shows {seen}."
+        return f"More than 1000 {units}: {seen}."
     if needed <= evidence.units:
         return f"{evidence.units} {units} would do for {evidence.label} alone; more are needed for all parts at once."
-    return f"About {needed - evidence.units} more {units}, {needed} in all: {evidence.label} shows {seen}."
+    return f"About {needed - evidence.units} more {units}, {needed} in all: {seen}."

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from analysis import fig5
-from analysis.claim import claim, parts
-from analysis.claims_layers import MARGIN, numbers
+from analysis.claim import by_size, claim, over, wanted
+from analysis.claims_layers import MARGIN
 from analysis.evidence import Evidence, above, best_in, every, near
 from analysis.statistics import slopes
-from analysis.study import Missing, Size, at, cells, levels, order, sizes, study
+from analysis.study import Missing, Size, at, cells, levels, order
 
 VERY_SMALL = 25  # images per class
 
@@ -23,14 +23,14 @@ def _over_none(table: pd.DataFrame, size: Size, least: int) -> "pd.Series[float]
 
 
 def _larger(table: pd.DataFrame, than: int) -> list[Size]:
-    return [size for size in sizes(study(table)) if order(size) > than]
+    return [size for size in wanted(table) if order(size) > than]
 
 
 @claim("sec. 3.5", "freezing a high number of layers results in a significant increase [at] 10 and 25")
 def freezing_helps_very_small(table: pd.DataFrame) -> Evidence:
     """Mean of 4 to 6 frozen layers minus none, at up to 25 images per class."""
-    few = [n for n in numbers(table) if order(n) <= VERY_SMALL]
-    return every(parts(few, lambda n: above(_over_none(table, n, 4), f"n={n}, 4 to 6 frozen minus none")))
+    few = [n for n in wanted(table) if order(n) <= VERY_SMALL]
+    return over(few, lambda n: above(_over_none(table, n, 4), f"n={n}, 4 to 6 frozen minus none"))
 
 
 @claim("sec. 3.5", "[at] 50 training examples per class, freezing layers has very little effect")
@@ -42,13 +42,11 @@ def freezing_does_little_at_50(table: pd.DataFrame) -> Evidence:
 @claim("sec. 3.5", "freezing more than one layer quickly becomes detrimental as the size [...] continues to grow")
 def freezing_hurts_when_larger(table: pd.DataFrame) -> Evidence:
     """Mean of 2 or more frozen layers minus none: below 0 at the largest size, and falling from n=50 upwards."""
-    grow = _larger(table, 49)
-    if len(grow) < 2:
-        raise Missing("Needs two or more sizes of at least 50 images per class.")
-    found = {n: _over_none(table, n, 2) for n in grow}
+    found = by_size(_larger(table, 49), lambda n: _over_none(table, n, 2))
+    first, *_, last = found
     falling = slopes(pd.DataFrame(found).dropna())
-    worst = above(-found[grow[-1]], f"n={grow[-1]}, none minus 2 or more frozen")
-    return every([worst, above(-falling, f"fall from n={grow[0]} to n={grow[-1]}", "points a size")])
+    worst = above(-found[last], f"n={last}, none minus 2 or more frozen")
+    return every([worst, above(-falling, f"fall from n={first} to n={last}", "points a size")])
 
 
 @claim("sec. 1; sec. 4 item 4", "Freezing layers [...] rarely results in the best results [but] for very small")
@@ -60,4 +58,4 @@ def freezing_rarely_best(table: pd.DataFrame) -> Evidence:
     def none(n: Size) -> Evidence:
         return best_in(at(wide, n, levels(wide, n)), {0}, f"n={n}, frozen")
 
-    return every(parts(_larger(table, VERY_SMALL), none))
+    return over(_larger(table, VERY_SMALL), none)

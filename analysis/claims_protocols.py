@@ -9,11 +9,10 @@ from typing import Any
 import pandas as pd
 
 from analysis import fig6, published
-from analysis.claim import claim, parts
-from analysis.claims_layers import mean_of, numbers, smallest
-from analysis.evidence import Evidence, above, every, near
+from analysis.claim import by_size, claim, over, wanted
+from analysis.claims_layers import mean_of, smallest, trend
+from analysis.evidence import Evidence, above, near
 from analysis.fig6 import COMMON, NONE, OPTIMAL
-from analysis.statistics import slopes
 from analysis.study import Missing, Size, at, cells, order, pick, sizes, step, study
 
 SMALLER = 100  # images per class that section 4 calls smaller, at most
@@ -30,26 +29,7 @@ def _gain(wide: pd.DataFrame, size: Size, relative: bool = False) -> "pd.Series[
 
 def _overfit(table: pd.DataFrame) -> dict[Size, "pd.Series[Any]"]:
     wide = _protocols(table, "gap")
-    return _by_size(table, lambda n: -_gain(wide, n))
-
-
-def _by_size(table: pd.DataFrame, weigh: Any) -> dict[Size, "pd.Series[Any]"]:
-    """Per-unit differences at each size that the table has."""
-    found = {}
-    for size in sizes(study(table)):
-        try:
-            found[size] = weigh(size)
-        except Missing:
-            continue
-    if len(found) < 2:
-        raise Missing("Fewer than two sizes have both protocols finished on two or more splits.")
-    return found
-
-
-def _trend(found: dict[Size, "pd.Series[Any]"], unit: str) -> Evidence:
-    """How much a difference grows from one size to the next smaller one."""
-    first, *_, last = found
-    return above(-slopes(pd.DataFrame(found).dropna()), f"from n={last} down to n={first}", f"{unit} a size")
+    return by_size(sizes(study(table)), lambda n: -_gain(wide, n))
 
 
 @claim("abstract; sec. 4 item 1", "commonly adopted transfer learning protocols results in increased overfitting")
@@ -62,21 +42,22 @@ def common_overfits(table: pd.DataFrame) -> Evidence:
 @claim("abstract; sec. 4 item 1", "particularly as the size of the target dataset decreases [overfitting]")
 def common_overfits_most_when_small(table: pd.DataFrame) -> Evidence:
     """Growth of that difference from size to next smaller size."""
-    return _trend(_overfit(table), "nats")
+    return trend(_overfit(table), "nats a size")
 
 
 @claim("abstract; sec. 3.6; sec. 4 item 5", "using the optimal transfer learning protocols improves results for all")
 def optimal_beats_common(table: pd.DataFrame) -> Evidence:
     """Optimal minus commonly used accuracy, at every size."""
     wide = _protocols(table)
-    return every(parts(sizes(study(table)), lambda n: above(_gain(wide, n), f"n={n}")))
+    return over(wanted(table), lambda n: above(_gain(wide, n), f"n={n}"))
 
 
 @claim("abstract; sec. 3.6; sec. 4 item 5", "particularly important as the size of the dataset decreases")
 def optimal_matters_most_when_small(table: pd.DataFrame) -> Evidence:
     """Growth of the relative gain from size to next smaller size."""
     wide = _protocols(table)
-    return _trend(_by_size(table, lambda n: _gain(wide, n, relative=True)), "% of the common accuracy")
+    found = by_size(sizes(study(table)), lambda n: _gain(wide, n, relative=True))
+    return trend(found, "% of the common accuracy a size")
 
 
 @claim("abstract; sec. 3.6; sec. 5", "an increase in accuracy of 47.8% on our smallest dataset")
@@ -99,7 +80,7 @@ def transfer_matters_most_when_small(table: pd.DataFrame) -> Evidence:
         pair = at(wide, size, [COMMON, NONE])
         return pair[COMMON] - pair[NONE]
 
-    found = _trend(_by_size(table, transfer), "points")
+    found = trend(by_size(sizes(study(table)), transfer), "points a size")
     scratch = fig6.rows(table).query("protocol == @NONE")
     lost = int(scratch["collapsed"].sum()) if "collapsed" in scratch else 0
     told = f"{found.label}; {lost} of {len(scratch)} runs without transfer never learned" if lost else found.label
@@ -111,8 +92,8 @@ def transfer_matters_most_when_small(table: pd.DataFrame) -> Evidence:
 )
 def small_not_derived_from_large(table: pd.DataFrame) -> Evidence:
     """Table 2's setting for a size minus its setting for the whole set at that size, up to 100 images per class."""
-    few = [n for n in numbers(table) if order(n) <= SMALLER]
-    return every(parts(few, lambda n: above(_over_large(table, n), f"n={n}")))
+    few = [n for n in wanted(table) if order(n) <= SMALLER]
+    return over(few, lambda n: above(_over_large(table, n), f"n={n}"))
 
 
 def _over_large(table: pd.DataFrame, size: Size) -> "pd.Series[Any]":

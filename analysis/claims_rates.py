@@ -5,12 +5,14 @@ from typing import Any
 import pandas as pd
 
 from analysis import fig2, fig4
-from analysis.claim import claim, parts
+from analysis.claim import by_size, claim, over, wanted
 from analysis.claims_layers import mean_of, numbers, smallest
 from analysis.evidence import Evidence, above, best_above, best_in, every
 from analysis.published import STEP
 from analysis.statistics import slopes
 from analysis.study import ALL, Missing, Size, at, cells, levels, pick, sizes, step, study
+
+MEDIUM = (50, 100, 250)  # images per class that section 3.4 calls medium
 
 
 @claim(
@@ -19,7 +21,7 @@ from analysis.study import ALL, Missing, Size, at, cells, levels, pick, sizes, s
 def fewer_high_layers_better(table: pd.DataFrame) -> Evidence:
     """Slope of accuracy over 1 to 8 layers at the high rate, at every size."""
     wide = cells(fig2.rows(table), "high_lr_layers")
-    return every(parts(sizes(study(table)), lambda n: above(-slopes(_levels(wide, n)), f"n={n}", "points a layer")))
+    return over(wanted(table), lambda n: above(-slopes(_levels(wide, n)), f"n={n}", "points a layer"))
 
 
 @claim("sec. 3.2", "a noticeable drop [...] when the final two layers are trained with a high learning rate")
@@ -36,14 +38,14 @@ def drop_at_two_high_layers(table: pd.DataFrame) -> Evidence:
 def all_high_too_aggressive(table: pd.DataFrame) -> Evidence:
     """Only the last layer minus all 8 layers at the high rate, at every size."""
     wide = cells(fig2.rows(table), "high_lr_layers")
-    return every(parts(sizes(study(table)), lambda n: above(_difference(at(wide, n, [1, ALL])), f"n={n}")))
+    return over(wanted(table), lambda n: above(_difference(at(wide, n, [1, ALL])), f"n={n}"))
 
 
 @claim("sec. 3.4", "training for 30 epochs initially at a high learning rate of 0.01 is too aggressive")
 def step_epochs_too_aggressive(table: pd.DataFrame) -> Evidence:
     """Some decay_epochs below lr.step beats lr.step itself, at every size but the whole set."""
     top = step(study(table))
-    return every(parts(numbers(table), lambda n: _best(table, n, lambda d: d < top)))
+    return over(wanted(table, full=False), lambda n: _best(table, n, lambda d: d < top))
 
 
 @claim("sec. 3.4", "for the smallest dataset 10 epochs [of 30 is optimal]")
@@ -62,7 +64,7 @@ def ten_epochs_best_when_smallest(table: pd.DataFrame) -> Evidence:
 def few_epochs_best_when_medium(table: pd.DataFrame) -> Evidence:
     """The best decay_epochs is at most a tenth of lr.step, at 50, 100 and 250 images per class."""
     most = step(study(table)) * 3 / STEP
-    return every(parts([50, 100, 250], lambda n: _best(table, n, lambda d: d <= most)))
+    return over(MEDIUM, lambda n: _best(table, n, lambda d: d <= most))
 
 
 @claim("sec. 3.4", "for the largest dataset 30 epochs is optimal")
@@ -75,19 +77,20 @@ def step_epochs_best_on_full(table: pd.DataFrame) -> Evidence:
 @claim("sec. 3.4", "as the size of the target dataset decreases the number of epochs to train [...] increases")
 def smaller_wants_more_epochs(table: pd.DataFrame) -> Evidence:
     """The best decay_epochs at the smallest size is above that at the largest number."""
-    small, large = _ends(table)
-    return best_above(_decays(table, small), _decays(table, large), f"n={small} against n={large}", "epochs")
+    (small, few), *_, (large, many) = by_size(numbers(table), lambda n: _curve(table, n)).items()
+    return best_above(few, many, f"n={small} against n={large}", "epochs")
 
 
 @claim("sec. 3.4", "The weights for smaller datasets should be updated less times at a high learning rate")
 def smaller_wants_fewer_updates(table: pd.DataFrame) -> Evidence:
     """The best number of updates at the high rate is larger at 250 images per class (or 100, or 50) than at the
     smallest. (By the paper's own Table 2 it is 200 at 10, 1467 at 250, but 0 at 500.)"""
-    small, medium = _ends(table)[0], [n for n in numbers(table) if n in (50, 100, 250)]
-    if not medium or medium[-1] == small:
+    found = by_size(numbers(table), lambda n: _updates(_curve(table, n), per_epoch(table, n)))
+    (small, few), *others = found.items()
+    medium = [(size, wide) for size, wide in others if size in MEDIUM]
+    if not medium:
         raise Missing("No finished runs of Fig. 4 at 50, 100 or 250 images per class beside smaller ones.")
-    large = medium[-1]
-    few, many = (_updates(_decays(table, n), per_epoch(table, n)) for n in (small, large))
+    large, many = medium[-1]
     return best_above(many, few, f"n={large} against n={small}", "updates")
 
 
@@ -117,19 +120,17 @@ def _updates(decays: pd.DataFrame, an_epoch: float) -> pd.DataFrame:
     return decays.set_axis([decay * an_epoch for decay in named], axis=1)
 
 
-def _ends(table: pd.DataFrame) -> tuple[Size, Size]:
-    few = numbers(table)
-    if len(few) < 2:
-        raise Missing("Needs two or more numbers of images per class.")
-    return few[0], few[-1]
-
-
 def _levels(wide: pd.DataFrame, size: Size) -> pd.DataFrame:
     """All levels of one size; at least three."""
     found = levels(wide, size)
     if len(found) < 3:
         raise Missing(f"Fewer than three levels of {wide.columns.names[1]} at n_per_class={size}.")
     return at(wide, size, found)
+
+
+def _curve(table: pd.DataFrame, size: Size) -> pd.DataFrame:
+    """Fig. 4 at one size; at least three levels, or nothing can be told of where its best one is."""
+    return _levels(cells(fig4.rows(table), "decay_epochs"), size)
 
 
 def _decays(table: pd.DataFrame, size: Size) -> pd.DataFrame:

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics import Paired, by_unit, paired, sign_flip
-from analysis.study import Missing
+from analysis.statistics import SPREAD, Paired, by_unit, paired, sign_flip
+from analysis.study import Missing, Size
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Evidence:
     sd: float  # of the deciding paired difference
     sign_flip: float = math.nan
     parts: "tuple[Evidence, ...]" = ()
+    tests: int = 1  # by which the deciding p value was multiplied (Bonferroni over parts or rivals)
+    absent: tuple[Size, ...] = ()  # images per class that the sentence is about and the table lacks
 
     @property
     def p(self) -> float:
@@ -67,16 +69,14 @@ def near(differences: "pd.Series[Any]", label: str, value: float, margin: float,
     return Evidence(label, over.mean, over.low, over.high, unit, inside, outside, over.units, distance, over.sd)
 
 
-def every(parts: Sequence[Evidence], unit: str | None = None) -> Evidence:
+def every(parts: Sequence[Evidence]) -> Evidence:
     """All parts hold: as strong as the weakest; one part that fails (Bonferroni over the parts) contradicts it."""
     if len(parts) == 1:
         return parts[0]
     weakest, worst = max(parts, key=lambda e: e.p_for), min(parts, key=lambda e: e.p_against)
     against = min(1.0, len(parts) * worst.p_against)
-    shown = worst if against < weakest.p_for else weakest
-    return dataclasses.replace(
-        shown, p_for=weakest.p_for, p_against=against, parts=tuple(parts), unit=unit or shown.unit
-    )
+    shown, tests = (worst, len(parts) * worst.tests) if against < weakest.p_for else (weakest, weakest.tests)
+    return dataclasses.replace(shown, p_for=weakest.p_for, p_against=against, parts=tuple(parts), tests=tests)
 
 
 def some(parts: Sequence[Evidence]) -> Evidence:
@@ -104,8 +104,10 @@ def excluded(wide: pd.DataFrame) -> "pd.Series[Any]":
     n, rivals = len(values), values.shape[1] - 1
     lead = values[:, :, None] - values[:, None, :]  # (unit, rival, level)
     mean, sd = lead.mean(axis=0), lead.std(axis=0, ddof=1)
-    t = mean * math.sqrt(n) / np.maximum(sd, 1e-12)
-    p = np.where(np.eye(rivals + 1, dtype=bool), 1.0, stats.t.sf(t, n - 1))
+    t = mean * math.sqrt(n) / np.where(sd > SPREAD, sd, 1.0)
+    even = np.select([mean > SPREAD, mean < -SPREAD], [0.5**n, 1 - 0.5**n], 0.5)  # as in `paired`
+    p = np.where(sd > SPREAD, stats.t.sf(t, n - 1), even)
+    p[np.eye(rivals + 1, dtype=bool)] = 1.0
     return pd.Series(np.minimum(1.0, max(1, rivals) * p.min(axis=0)), wide.columns)
 
 
@@ -128,6 +130,7 @@ def best_in(wide: pd.DataFrame, inside: set[Any], label: str) -> Evidence:
         units=d.units,
         distance=abs(d.mean),
         sd=d.sd,
+        tests=wide.shape[1] - 1,
     )
 
 
@@ -181,4 +184,5 @@ def _difference_of_best(
         *(float(one - two), float(min(in_a) - max(in_b)), float(max(in_a) - min(in_b)), unit),
         *(p_for, p_against, len(a)),  # two confidence sets: `Evidence.p` doubles them
         *(abs(closest.mean), closest.sd),
+        tests=max(a.shape[1], b.shape[1]) - 1,
     )

@@ -102,7 +102,7 @@ def beside(table: pd.DataFrame) -> list[tuple[str, str, str]]:
         if size in ours:
             paper = spoken("sec 3.3", "increase in accuracy", str(size))
             mean, low, high = mean_interval(ours[size])
-            told.append(
-                (f"low over high decay, n={size}", f"+{paper}%", f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] points")
-            )
+            before = at(cells(rows(table, decays(table)[1]), "layers"), size, LAYERS).mean().max()
+            here = f"{mean:+.2f} [{low:+.2f}, {high:+.2f}] points, {100 * mean / before:+.1f}% relative"
+            told.append((f"low over high decay, n={size}", f"+{paper}%", here))
     return told

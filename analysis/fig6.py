@@ -1,5 +1,7 @@
 """Fig. 6: the paper's optimal protocol, the commonly used one, and no transfer, by images per class."""
 
+import math
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,16 +20,16 @@ LOOK = panels.Look(
 
 
 def settings(table: pd.DataFrame) -> dict[Size, dict[str, int]]:
-    """Per size, the setting of the paper's Table 2 that the table has: its decay_epochs, scaled to this lr.step, is
-    replaced by the nearest one that was tried."""
+    """Per size, the setting of the paper's Table 2, if the table has it. Where lr.step is not the paper's 30 epochs,
+    its decay_epochs is scaled, and the nearest one that was tried within an epoch of that is taken."""
     found = study(table)
     scale, chosen = step(found) / STEP, {}
     for size in sizes(found):
         paper = nearest(size)
         there = (found["n_per_class"] == size) & (found["layers"] == paper.layers) & (found["freeze"] == paper.freeze)
         tried = found.loc[there & (found["high_lr_layers"] == 1), "decay_epochs"]
-        if len(tried):
-            decay = min(tried, key=lambda d: abs(d - paper.decay * scale))
+        decay = min(tried, key=lambda d: abs(d - paper.decay * scale), default=math.inf)
+        if abs(decay - paper.decay * scale) < 1:
             chosen[size] = {"layers": paper.layers, "freeze": paper.freeze, "decay_epochs": int(decay)}
     return chosen
 

@@ -97,16 +97,21 @@ def gains(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
         ax, wide = axes(ax), by_unit(cells(rows, look.level))
         places, colours = _places(wide), _colours(wide, look)
         ax.axhline(0, color=GREY, linewidth=0.8)
-        drawn = [(0.0, 0.0, 0.0)]
+        drawn: dict[tuple[Size, Any], tuple[float, float, float]] = {}
         for size in sizes(rows):
             if (size, look.usual) not in wide:
                 continue
             found = {level: wide[(size, level)] - wide[(size, look.usual)] for level in wide[size]}
             found = {level: d for level, d in found.items() if d.notna().any()}
             _curve(ax, size, found, places, colours, look)
-            drawn += [mean_interval(d) for d in found.values()]
+            drawn |= {(size, level): mean_interval(d) for level, d in found.items()}
         _dress(ax, wide, look)
-        ax.set_ylim(*_limits(drawn))
+        low, high = _limits([(0.0, 0.0, 0.0), *drawn.values()])
+        ax.set_ylim(low, high)
+        for place, (_, least, most) in drawn.items():  # an arrowhead where an interval goes on
+            for end, marker, cut in ((low, "v", least < low), (high, "^", most > high)):
+                if cut and place[1] != look.usual:
+                    ax.plot(places[place], end, marker, color=colours[place[1]], markersize=3, clip_on=False, zorder=5)
         ax.set_ylabel(f"points over {look.usual_name}")
         return ax
 

@@ -73,7 +73,7 @@ def collect(table: pd.DataFrame, selected: str = "all") -> Report:
         "yosinski2014": yosinski.comparison,
         "yosinski2014_layers": lambda: yosinski.layer_means().reset_index(),
         "yosinski2014_scratch": yosinski.scratch,
-        "yosinski2014_claims": lambda: claims.weigh(published.yosinski2014(), yosinski.CLAIMS, "networks"),
+        "yosinski2014_claims": lambda: claims.weigh(published.yosinski2014(), yosinski.CLAIMS),
     }
     tables, missing = {}, {drawn.name: drawn.missing for drawn in figures if drawn.missing}
     for name, make in makers.items():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+SPREAD = 1e-12  # a standard deviation up to here is none: t is undefined, sign flips are not
 EXACT = 14  # up to so many units all sign flips are counted, beyond it 10,000 are drawn
 
 
@@ -53,10 +54,10 @@ def paired(differences: "pd.Series[Any] | Sequence[float]", against: float = 0.0
         raise ValueError("paired statistics need at least two units")
     mean, sd = float(values.mean()), float(values.std(ddof=1))
     half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * sd / math.sqrt(n)
-    if sd > 1e-12:
+    if sd > SPREAD:
         p_above = float(stats.t.sf(mean * math.sqrt(n) / sd, n - 1))
-    else:  # no spread: t is undefined, the flips are not
-        p_above = 0.5 if abs(mean) < 1e-12 else (0.5**n if mean > 0 else 1 - 0.5**n)
+    else:
+        p_above = 0.5 if abs(mean) <= SPREAD else (0.5**n if mean > 0 else 1 - 0.5**n)
     return Paired(mean + against, sd, mean + against - half, mean + against + half, n, p_above, 1 - p_above)
 
 

@@ -37,4 +37,5 @@ def losses(table: pd.DataFrame) -> pd.DataFrame:
 
 def averages(table: pd.DataFrame) -> pd.DataFrame:
     """The paper's last column: the difference averaged over the sizes, per number of layers, paper's and ours."""
-    return losses(table).groupby("layers")[["paper_difference", "difference"]].mean(numeric_only=True).reset_index()
+    found = losses(table).reindex(columns=["layers", "paper_difference", "difference"])
+    return found.groupby("layers").mean().reset_index()

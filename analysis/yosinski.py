@@ -167,26 +167,30 @@ def _gain(table: pd.DataFrame, treatment: str, first: int = 1) -> "pd.Series[Any
     return found["gain"].reset_index(drop=True)
 
 
-@claim("2014, abstract", "initializing a network with transferred features [...] can produce a boost to generalization")
+@claim(
+    "2014, abstract",
+    "initializing a network with transferred features [...] can produce a boost to generalization",
+    "networks",
+)
 def tuned_transfer_beats_base(table: pd.DataFrame) -> Evidence:
     """AnB+ over the base network of its own half, all networks."""
     return above(_gain(table, "AnB+"), "AnB+ over own base")
 
 
-@claim("2014, sec. 4.1 item 5", "[BnB+] do not exhibit this same performance improvement")
+@claim("2014, sec. 4.1 item 5", "[BnB+] do not exhibit this same performance improvement", "networks")
 def tuned_selffer_does_not(table: pd.DataFrame) -> Evidence:
     """BnB+ over the base network of its own half: within 0.3 points of 0."""
     return near(_gain(table, "BnB+"), "BnB+ over own base", 0.0, 0.3)
 
 
-@claim("2014, Table 1", "[AnB+ over BnB+:] 1.4 [to] 1.7 [points]")
+@claim("2014, Table 1", "[AnB+ over BnB+:] 1.4 [to] 1.7 [points]", "means of two networks")
 def transfer_beats_selffer(table: pd.DataFrame) -> Evidence:
     """AnB+ minus BnB+, both over their own bases, paired by layer."""
     found = networks(table).pivot_table("gain", "n_layers", "treatment", aggfunc="mean")
     return above(found["AnB+"] - found["BnB+"], "AnB+ minus BnB+, by layer")
 
 
-@claim("2014, abstract", "specialization of higher layer neurons to their original task")
+@claim("2014, abstract", "specialization of higher layer neurons to their original task", "target halves")
 def frozen_transfer_falls_with_depth(table: pd.DataFrame) -> Evidence:
     """Slope of AnB over layers 1 to 7, one per target half."""
     found = networks(table).query("treatment == 'AnB'").pivot(index="target", columns="n_layers", values="gain")

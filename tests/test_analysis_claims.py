@@ -1,10 +1,13 @@
 """Claims on planted tables: true, false and too noisy ones get the right verdict."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
 from analysis import claims
-from analysis.claims import CLAIMS, verdicts
+from analysis.claims import CLAIMS, more_data, verdicts
+from analysis.evidence import above
 from analysis.study import Missing
 from tests import planted
 
@@ -24,7 +27,7 @@ def _expected(usual: str, other: set[str], otherwise: str) -> dict[str, str]:
 
 
 def test_every_claim_has_a_sentence():
-    assert len(CLAIMS) == len({c.name for c in CLAIMS}) == 40
+    assert len(CLAIMS) == len({c.name for c in CLAIMS}) == 41
     assert all(c.quote and c.where and c.statistic for c in CLAIMS)
 
 
@@ -57,6 +60,50 @@ def test_a_scaled_study_needs_no_thirty():
     assert found.loc["optimal_beats_common", "verdict"] == "supported"
     assert found.loc["step_epochs_too_aggressive", "verdict"] == "supported"
     assert "full" in found.loc["step_epochs_best_on_full", "more_data"]
+
+
+def test_a_table_of_one_size_says_where_nothing_was_judged():
+    found = verdicts(planted.table(planted.paper, noise=0.05, sizes=(10,))).set_index("claim")
+    assert found.loc["optimal_beats_common", "verdict"] == "supported"
+    assert found.loc["optimal_beats_common", "more_data"] == "Nothing was judged at n=25, 50, 100, 250, 500, full."
+    assert "two or more numbers" in found.loc["optimal_matters_most_when_small", "more_data"]
+
+
+def test_half_of_a_sentence_can_be_false_and_not_true():
+    """Overestimated for small sets, underestimated for large ones: without the whole set there is no large one."""
+    name, sizes = "overestimated_small_underestimated_large", (10, 25, 50, 100)
+    assert _found(planted.table(planted.paper, noise=0.05, sizes=sizes))[name] == "contradicted"
+    swapped = planted.table(planted.paper, noise=0.05, sizes=sizes)
+    high = swapped["high_lr_layers"] == 8
+    swapped.loc[high, "layers"] = swapped.loc[high, "layers"].replace({5: 7, 7: 5})
+    assert _found(swapped)[name] == "undecided"
+
+
+def test_a_size_under_way_hides_no_finished_one():
+    """Of n=100 only Figs. 1 and 6 are finished: what the other experiments say of 10, 25 and 50 stays as it was."""
+    whole = planted.table(planted.paper, noise=0.05, sizes=(10, 25, 50, 100))
+    begun = whole.query("n_per_class != 100 or high_lr_layers == 8 or (freeze == 1 and decay_epochs == 3)")
+    without = whole.query("n_per_class != 100")
+    names = ["decay_gain_biggest_when_smallest", "smaller_wants_more_epochs", "smaller_wants_fewer_updates"]
+    for name in names:
+        one, other = (verdicts(table).set_index("claim").loc[name] for table in (begun, without))
+        assert (one["effect"], one["p"], one["label"]) == (other["effect"], other["p"], other["label"])
+
+
+def test_seeds_of_one_split_are_told_from_splits():
+    table = planted.table(planted.paper, noise=0.05)
+    unit = table.groupby(["split", "target"], sort=False).ngroup()
+    found = verdicts(table.assign(seed=unit, split=0, target="B"))
+    judged = found[found["units"] > 0]
+    assert judged["more_data"].str.contains("seeds of one class split").all()
+    assert not verdicts(table)["more_data"].str.contains("seeds of one").any()
+
+
+def test_what_would_decide_counts_the_comparisons():
+    evidence = dataclasses.replace(above(pd.Series([1.0, 2.0, 3.0, 6.0]), "here"), distance=1.0, sd=1.0)
+    alone, of_seven = (more_data(dataclasses.replace(evidence, tests=tests), 0.05) for tests in (1, 7))
+    assert "About 6 more splits, 10 in all: here is 1 from the value that decides, sd 1 over splits." in alone
+    assert "About 12 more splits, 16 in all" in of_seven
 
 
 def test_one_experiment_alone():

@@ -38,6 +38,9 @@ def test_sign_flips_are_counted():
 def test_equal_differences_have_no_t_but_flips():
     assert paired([1.0, 1.0, 1.0]).p_above == 1 / 8
     assert paired([0.0, 0.0, 0.0]).p_above == 0.5
+    ahead = pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], columns=[4, 5])  # 5 is better by 1, twice
+    assert list(evidence.excluded(ahead)) == [1 / 4, 3 / 4]
+    assert evidence.best_in(ahead, {5}, "").p == 1 / 4
 
 
 def test_one_unit_is_no_statistic():

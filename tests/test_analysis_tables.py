@@ -94,6 +94,24 @@ def test_freezing_is_shown_at_the_decay_with_most_levels(paper):
     assert fig5.decays(paper) == {10: 10, 25: 5, 50: 3, 100: 3, 250: 3, 500: 0, "full": 30}
 
 
+def test_the_papers_search_keeps_one_layer_high(paper):
+    """As section 3.3 on does for all sizes, whatever Fig. 2 says of one of them."""
+    six = (paper["high_lr_layers"] == 5) & (paper["n_per_class"] == 25)
+    found = table2.settings(paper.assign(val_top1=paper["val_top1"] + 0.1 * six)).set_index("n_per_class")
+    assert (found.loc[25, "best"], found.loc[25, "greedy"]) == ("6/30/0, 5 high", "6/5/6")
+
+
+def test_table1_without_the_papers_layers(paper):
+    few = paper.query("high_lr_layers == 8 and layers == 7").assign(layers=2)
+    assert table1.averages(few)["paper_difference"].isna().all()
+
+
+def test_another_setting_is_not_the_papers(paper):
+    ten = paper.query("n_per_class == 500 and not (freeze == 0 and decay_epochs < 20 and high_lr_layers == 1)")
+    assert fig6.settings(ten) == {}
+    assert "paper_setting_here" not in table2.settings(ten)
+
+
 def test_optimal_takes_the_nearest_tried_decay(paper):
     assert fig6.settings(paper)[10] == {"layers": 6, "freeze": 6, "decay_epochs": 10}
     scaled = planted.table(planted.paper, sizes=(10, 25), scale=3)

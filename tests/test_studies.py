@@ -81,6 +81,17 @@ def test_a_grid_is_narrowed_and_widened_from_the_command_line(compose):
     assert {compose(one).epochs for one in cell} == {3}
 
 
+def test_a_studys_grid_is_narrowed_only_where_it_is_one():
+    """layers=5,6 narrows figures 1 and 3; 2, 4 and 5 stay at six layers, and figure 6 at its protocols'."""
+    found = cells_by_sweep(SWEEPS / "plested2019.yaml", ["layers=5,6", "split=0", "epochs=3"])
+    counts = {name: len(batch) for name, batch in found.items()}
+    assert counts == {
+        **{"fig1_layers": 2 * 7, "fig2_high_lr": 8 * 7, "fig3_layers_decay": 2 * 2 * 7},
+        **{"fig4_decay": 8 * 7, "fig5_freeze": 7 * 7, "fig6_optimal": 3 * 7},
+    }
+    assert all("epochs=3" in cell for batch in found.values() for cell in batch)
+
+
 def test_the_miniature_is_the_same_study_with_other_images(compose):
     found = [compose(cell) for cell in cells(SWEEPS / "tiny_plested2019.yaml", [])]
     assert len(found) == 1064 // 7 * 4

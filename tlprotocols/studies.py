@@ -26,7 +26,7 @@ def cells_by_sweep(file: Path, arguments: list[str]) -> dict[str, list[list[str]
     """The cells of each sweep of a study, or of a sweep, as lists of overrides on the default configuration.
 
     `arguments` come from the command line and replace what the files say of the same key: a grid gets narrower or
-    wider by them.
+    wider by them. What some sweeps of a study vary and others hold fixed is replaced only where it is varied.
 
     Raises:
         ConfigError: there is no such file, or it holds what neither a sweep nor a study may.
@@ -36,9 +36,13 @@ def cells_by_sweep(file: Path, arguments: list[str]) -> dict[str, list[list[str]
         raise ConfigError("study", file.stem, f"must be one of {names}")
     parser = OverridesParser.create()
     given = {override.get_key_element(): text for text in arguments for override in [parser.parse_override(text)]}
+    members = [(name, {key: f"{key}={value}" for key, value in member.items()}) for name, member in _members(file, {})]
+    varied = [
+        {key for key, line in lines.items() if parser.parse_override(line).is_sweep_override()} for _, lines in members
+    ]
     found: dict[str, list[list[str]]] = {}
-    for name, member in _members(file, {}):
-        lines = {key: f"{key}={value}" for key, value in member.items()} | given
+    for (name, member), own in zip(members, varied, strict=True):
+        lines = member | {key: text for key, text in given.items() if key in own or not any(key in v for v in varied)}
         (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(list(lines.values())), None)
         found[name] = batch
     return found

@@ -57,15 +57,17 @@ def figure(table: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(panels.WIDTH, 4.0), layout="constrained")
         grid = figure.subplots(2, 2, sharey="row", sharex="col")
         figure.suptitle(TITLE, fontsize=8.5, fontweight="bold", x=0.01, ha="left")
+        reach: list[float] = []
         for side, decay in zip((0, 1), decays(table), strict=True):
             draw(table, grid[0, side], decay=decay)
-            gains(table, grid[1, side], decay=decay)
+            reach += gains(table, grid[1, side], decay=decay).get_ylim()
             grid[0, side].set_title(f"decay_epochs = {decay}", fontweight="normal", fontsize=8)
             grid[0, side].tick_params(axis="x", which="both", labelbottom=False)
             for ax in grid[:, side]:
                 ax.set_xlabel("")
                 ax.tick_params(axis="x", which="major", labelsize=6.5)
                 ax.tick_params(axis="x", which="minor", labelsize=4.5)
+        grid[1, 0].set_ylim(min(reach), max(reach))  # shared: the second chart drawn has set its own
         for ax in grid[:, 1]:
             ax.set_ylabel("")
         figure.supxlabel("layers transferred (small) by training images per class", fontsize=8)

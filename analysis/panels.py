@@ -36,6 +36,7 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "figure.dpi": 120,
 }
+FAILURES = {"collapsed": "o", "diverged": "x"}  # columns, and how such runs are marked
 DENSE = 32  # up to so many bars each has its level written below it
 
 
@@ -97,31 +98,27 @@ def gains(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
         ax, wide = axes(ax), by_unit(cells(rows, look.level))
         places, colours = _places(wide), _colours(wide, look)
         ax.axhline(0, color=GREY, linewidth=0.8)
-        drawn: dict[tuple[Size, Any], tuple[float, float, float]] = {}
+        drawn = [(0.0, 0.0, 0.0)]
         for size in sizes(rows):
             if (size, look.usual) not in wide:
                 continue
             found = {level: wide[(size, level)] - wide[(size, look.usual)] for level in wide[size]}
             found = {level: d for level, d in found.items() if d.notna().any()}
             _curve(ax, size, found, places, colours, look)
-            drawn |= {(size, level): mean_interval(d) for level, d in found.items()}
+            drawn += [mean_interval(d) for d in found.values()]
         _dress(ax, wide, look)
-        low, high = _limits([(0.0, 0.0, 0.0), *drawn.values()])
-        ax.set_ylim(low, high)
-        for place, (_, least, most) in drawn.items():  # an arrowhead where an interval goes on
-            for end, marker, cut in ((low, "v", least < low), (high, "^", most > high)):
-                if cut and place[1] != look.usual:
-                    ax.plot(places[place], end, marker, color=colours[place[1]], markersize=3, clip_on=False, zorder=5)
+        ax.set_ylim(*_limits(drawn, failed=any(rows[flag].any() for flag in FAILURES if flag in rows)))
         ax.set_ylabel(f"points over {look.usual_name}")
         return ax
 
 
-def _limits(drawn: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """All means, and of their intervals what does not squeeze the rest; a run that failed makes a very long one."""
+def _limits(drawn: list[tuple[float, float, float]], failed: bool) -> tuple[float, float]:
+    """All means and their intervals; where runs failed, whose intervals are very long, what squeezes no other."""
     means, lows, highs = (np.array(values) for values in zip(*drawn, strict=True))
-    span = max(float(means.max() - means.min()), 0.5)
-    low = max(np.nanmin([*lows, *means]), means.min() - 0.7 * span)
-    high = min(np.nanmax([*highs, *means]), means.max() + 0.7 * span)
+    low, high = np.nanmin([*lows, *means]), np.nanmax([*highs, *means])
+    if failed:
+        span = max(float(means.max() - means.min()), 0.5)
+        low, high = max(low, means.min() - 0.7 * span), min(high, means.max() + 0.7 * span)
     return float(low - 0.08 * (high - low)), float(high + 0.22 * (high - low))
 
 
@@ -147,7 +144,7 @@ def _curve(
 
 def _mark_failures(ax: Axes, rows: pd.DataFrame, look: Look, places: Any) -> None:
     """Runs that never learned or diverged, each on its own."""
-    for flag, marker in (("collapsed", "o"), ("diverged", "x")):
+    for flag, marker in FAILURES.items():
         if flag not in rows or not rows[flag].any():
             continue
         failed = rows[rows[flag].fillna(False).astype(bool)]

@@ -57,6 +57,16 @@ def test_files(made: Path):
     assert figures | tables | {"report.html"} <= names
 
 
+def test_no_interval_is_cut_where_no_run_failed():
+    rows = planted.table(planted.paper, noise=2, splits=2, sizes=(10, 25))
+    for module in report.FIGURES:
+        for ax in module.figure(rows).axes:
+            low, high = ax.get_ylim()
+            ends = [y for line in ax.lines for y in line.get_ydata()]
+            assert ends
+            assert low <= np.nanmin(ends) <= np.nanmax(ends) <= high, module.__name__
+
+
 def test_same_table_same_bytes(made: Path, table: pd.DataFrame, tmp_path: Path):
     report.save(report.Drawn("fig1", fig1.TITLE, fig1.figure(table)), tmp_path)
     assert (tmp_path / "fig1.svg").read_bytes() == (made / "fig1.svg").read_bytes()

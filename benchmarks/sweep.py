@@ -1,13 +1,15 @@
 """The main job, layers=4,5,6,7 n_per_class=10,50: ours against a conventional script, from image files to a table.
 
 Both take turns, once for every seed, which draws their weights and the order of their images: seconds are medians,
-accuracies means with the smallest and the largest. The quick size has a hundred classes of each half of the glyphs:
+accuracies means with the smallest and the largest. `planned` is what the plan of one more seed says, from the rates of
+the sweep before it, in seconds and without decoding. The quick size has a hundred classes of each half of the glyphs:
 starting processes weighs more there than in the main job.
 """
 
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -50,7 +52,9 @@ def compared(job: "Job", repetitions: int) -> Tables:
         theirs.append(job.conventional(seed))
         mine.append(job.ours(f"seed={seed}", f"machine.store={job.scratch}/store{seed}"))
     beside = median(seconds for seconds, _ in theirs)
-    return {job.title: [_row("conventional", theirs, beside), _row("ours, decoding included", mine, beside)]}
+    planned = job.planned(f"seed={repetitions}", f"machine.store={job.scratch}/store{repetitions - 1}")
+    rows = [_row("conventional", theirs, beside), _row("ours, decoding included", mine, beside)]
+    return {job.title: [row | {"planned": told} for row, told in zip(rows, (None, planned), strict=True)]}
 
 
 def _row(way: str, outcomes: Sequence[Outcome], beside: float) -> Row:
@@ -116,15 +120,25 @@ class Job:
 
     def ours(self, *overrides: str, variant: str = "") -> Outcome:
         """Our command line, or that of a variant."""
-        self.number += 1
-        results = self.scratch / f"results{self.number}"
-        module = ["benchmarks.variants", variant] if variant else ["tlprotocols"]
-        line = [*module, "-m", *self.grid, *self.data, *self.ours_only, f"results_dir={results}", *overrides]
-        seconds = _timed(line, self.scratch)
+        results, line = self._line(*overrides)
+        seconds, _ = _timed([*(["benchmarks.variants", variant] if variant else ["tlprotocols"]), *line], self.scratch)
         table = load(results)
         assert len(table) == 2 * len(self.grid[0].split(",")) or len(self.grid[1].split(",")) != 2
         means = table.groupby(table.n_per_class.astype(str)).val_top1.mean()
         return seconds, {f"n={n}": float(means[n]) for n in sorted(means.index, key=int)}
+
+    def planned(self, *overrides: str) -> float:
+        """Seconds that the plan of our command line says."""
+        _, line = self._line(*overrides, "hydra.launcher.dry_run=true")
+        _, told = _timed(["tlprotocols", *line], self.scratch)
+        (hours,) = re.findall(r"hours=([\d.]+)", told)
+        return 3600 * float(hours)
+
+    def _line(self, *overrides: str) -> tuple[Path, list[str]]:
+        """Where the results go, and the arguments."""
+        self.number += 1
+        results = self.scratch / f"results{self.number}"
+        return results, ["-m", *self.grid, *self.data, *self.ours_only, f"results_dir={results}", *overrides]
 
     def conventional(self, seed: int) -> Outcome:
         """The same by the other script."""
@@ -137,7 +151,7 @@ class Job:
         files = [f"recipe={out / 'recipe.json'}", f"split={out / 'split.json'}"]
         asked = [f"seed={seed}", f"root={self.tree}", f"out={out}", *files]
         hydra = ["hydra/launcher=basic", f"hydra.sweep.dir={out}/hydra"]
-        seconds = _timed(["benchmarks.conventional", "-m", *self.grid, *asked, *hydra], self.scratch)
+        seconds, _ = _timed(["benchmarks.conventional", "-m", *self.grid, *asked, *hydra], self.scratch)
         rows = [json.loads(file.read_text()) for file in out.glob("*-*.json")]
         ns = sorted({row["n_per_class"] for row in rows})
         return seconds, {f"n={n}": mean(row["val_top1"] for row in rows if row["n_per_class"] == n) for n in ns}
@@ -155,12 +169,12 @@ def _official(root: Path, tree: Path) -> Path:
     return tree
 
 
-def _timed(line: Sequence[str], where: Path) -> float:
-    """A whole command line, with torch's own choice of threads."""
+def _timed(line: Sequence[str], where: Path) -> tuple[float, str]:
+    """Seconds of a whole command line, with torch's own choice of threads, and what it prints."""
     here = Path(__file__).parents[1]
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(here), os.environ.get("PYTHONPATH")]))
     begun = time.perf_counter()
     ended = subprocess.run([sys.executable, "-m", *line], cwd=where, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, f"{line}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, ended.stdout

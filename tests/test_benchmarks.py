@@ -101,6 +101,7 @@ def test_sweep():
     assert conventional["faster by"] == 1
     assert ours["faster by"] == pytest.approx(conventional["seconds"] / ours["seconds"], rel=0.01)
     assert ours["from"] <= ours["seconds"] <= ours["to"]
+    assert 0 < ours["planned"] < 100
 
 
 @pytest.mark.slow

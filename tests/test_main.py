@@ -134,3 +134,16 @@ def test_failed_runs_are_listed_and_the_exit_code_says_so(command, tiny, cfg, tm
     assert "the base's weights are damaged" in said
     assert load(tmp_path / "results")["layers"].tolist() == [0]
     assert "Traceback" in files(failing).failure.read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_every_run_failed_still_names_the_causes(command, tiny, cfg, tmp_path):
+    results = f"results_dir={tmp_path / 'results'}"
+    failing = cfg(results, "layers=5")
+    files(base_of(failing)).folder.mkdir(parents=True)
+    (files(base_of(failing)).folder / "log.txt").mkdir()  # cannot be written to
+    ended = command("-m", *tiny, results, "layers=5,6", "hydra.launcher.workers=1")
+    assert ended.returncode == 1
+    assert ended.stderr == "2 of 2 cells have no result; their reasons stand above\n"
+    assert f"failed {run_id(failing)}" in " ".join(ended.stdout.split())
+    assert "IsADirectoryError" in ended.stdout

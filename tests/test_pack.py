@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tlprotocols import pack, scheduler, slurm
+from tlprotocols import cluster_sweep, pack, scheduler, slurm
 from tlprotocols.config import read
 from tlprotocols.errors import ConfigError, Stopped
 from tlprotocols.plan import Run, plan
@@ -148,6 +148,26 @@ def test_a_claim_counts_while_its_job_is_queued(
     assert slurm.in_queue([run]) == {run.id: claim}
     monkeypatch.setattr(scheduler, "queued", lambda jobs: {"7_2": "RUNNING"})
     assert slurm.in_queue([run]) == {}
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_finished_sweep_submitted_again_submits_nothing_and_prints_its_table(
+    wait: bool,
+    cfg: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = cfg("layers=0", f"results_dir={tmp_path / 'results'}")
+    row = execute(config)
+    script(tmp_path, "srun", "exit 1")
+    script(tmp_path, "sbatch", f"touch {tmp_path}/submitted; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert cluster_sweep.sweep([config], cluster(wait=wait)) == [row]
+    assert not (tmp_path / "submitted").exists()
+    printed = capsys.readouterr().out
+    assert "1 cells, 1 runs, 1 finished" in printed
+    assert row["run_id"] in printed
 
 
 def test_a_pack_without_its_base_leaves(

@@ -30,6 +30,8 @@ def rates_file(config: Config) -> Path:
 
 def remember(runs: Sequence[tuple[Config, Row]]) -> None:
     """Keep the images per second of finished runs for the next plan."""
+    if not runs:
+        return
     path = rates_file(runs[0][0])
     path.parent.mkdir(parents=True, exist_ok=True)
     seen = defaultdict(list, _read(path))

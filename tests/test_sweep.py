@@ -8,7 +8,8 @@ from multiprocessing import active_children
 import pytest
 
 from tlprotocols import local
-from tlprotocols.plan import plan
+from tlprotocols.datasets.store import Store, images_needed
+from tlprotocols.plan import plan, resolved
 from tlprotocols.results import base_of, files, load, read_row, run_id
 from tlprotocols.sweep import sweep
 
@@ -87,6 +88,23 @@ def test_what_hangs_on_a_failed_base_fails_and_nothing_else(configs, tmp_path):
     assert failed[run_id(cells[0])].startswith(f"blocked: its base {run_id(base_of(cells[0]))} failed")
     assert ("finished", run_id(cells[1])) in told
     assert [row is None for row in local.rows(planned)] == [True, False, True]
+
+
+@pytest.mark.slow
+def test_a_damaged_image_found_by_a_worker_is_named_and_other_classes_runs_finish(
+    composed, tiny, make_shapes, tmp_path
+):
+    root = make_shapes(tmp_path / "tree")
+    folders = [f"dataset.root={root}", f"machine.store={tmp_path / 'store'}", f"results_dir={tmp_path / 'results'}"]
+    bad, good = (resolved(composed(*tiny, *folders, "layers=0", f"target={half}")) for half in "AB")
+    part, label = min(images_needed(bad))
+    damaged = root / part / Store.of(bad).source.classes[label] / "003.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    planned = plan([bad, good])
+    failed = local.carry_out(planned, [None], lambda what, run, detail: None)  # nobody filled the store before
+    assert list(failed) == [run_id(bad)]
+    assert f"dataset.root={damaged}: cannot be read as an image" in failed[run_id(bad)]
+    assert [row is None for row in local.rows(planned)] == [True, False]
 
 
 def kill(processes):

@@ -6,7 +6,7 @@ file order, and `done.json`, the classes decoded so far. The files are sparse: c
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,18 +72,29 @@ class Store:
             advance(sum(self.source.counts[part][label] for part, label in jobs - set(todo)))
             self._reserve()
             done = self._done()
-            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-                waiting = {pool.submit(decode, *self._task(*job)): job for job in todo}
-                try:
-                    for future in as_completed(waiting):
-                        future.result()
-                        part, label = waiting[future]
-                        done.add((part, label))
-                        advance(self.source.counts[part][label])
-                finally:
-                    pool.shutdown(cancel_futures=True)
-                    self._keep()
-                    write_aside(self.folder / "done.json", json.dumps(sorted(done)))
+            try:
+                for part, label in self._decoded(todo, workers):
+                    done.add((part, label))
+                    advance(self.source.counts[part][label])
+            finally:
+                self._keep()
+                write_aside(self.folder / "done.json", json.dumps(sorted(done)))
+
+    def _decoded(self, todo: list[Job], workers: int) -> Iterator[Job]:
+        """Each class after it is decoded; by this very process if one will do: that of a run may start no other."""
+        if workers == 1:
+            for job in todo:
+                decode(*self._task(*job))
+                yield job
+            return
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            waiting = {pool.submit(decode, *self._task(*job)): job for job in todo}
+            try:
+                for future in as_completed(waiting):
+                    future.result()
+                    yield waiting[future]
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _done(self) -> set[Job]:
         file = self.folder / "done.json"
@@ -107,7 +118,7 @@ class Store:
 
 
 def decode(read: Reader, side: int, into: Path, place: int) -> None:
-    """In a worker process: one class, written at its place in bytes."""
+    """One class, written at its place in bytes; mostly in a process of its own."""
     images = read(side)
     with open(into, "r+b") as file:
         file.seek(place)

@@ -30,6 +30,13 @@ def gpus() -> int:
     return torch.cuda.device_count()
 
 
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES of a worker may be, one for each GPU: we may have been given 2 and 3 alone."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = map(str, range(gpus())) if visible is None else map(str.strip, visible.split(","))
+    return list(names)[: gpus()]  # CUDA stops at an entry that names no GPU
+
+
 def device(machine: Machine) -> str:
     """`cuda` or `cpu`."""
     return machine.device if machine.device != "auto" else "cuda" if gpus() else "cpu"

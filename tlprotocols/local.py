@@ -33,7 +33,7 @@ class Worker:
 
     process: SpawnProcess
     pipe: Connection
-    gpu: int | None
+    gpu: str | None
     run: Run | None = None
 
 
@@ -41,11 +41,11 @@ class Worker:
 class Pool:
     """Workers that carry out runs as their bases get finished."""
 
-    slots: list[int | None]  # one worker each: the GPU it is pinned to, or None
+    slots: list[str | None]  # one worker each: the GPU it is pinned to, or None
     listen: Listener
     workers: list[Worker] = field(default_factory=list)
 
-    def start(self, gpu: int | None) -> None:
+    def start(self, gpu: str | None) -> None:
         """Add a worker."""
         here, there = get_context("spawn").Pipe()
         process = get_context("spawn").Process(target=serve, args=(there, gpu), daemon=True)
@@ -72,7 +72,7 @@ class Pool:
         self.workers.clear()
 
 
-def carry_out(plan: Plan, slots: list[int | None], listen: Listener) -> dict[str, str]:
+def carry_out(plan: Plan, slots: list[str | None], listen: Listener) -> dict[str, str]:
     """Carry out what remains of a plan; returns the failures, reason by run id. `listen` hears of every event.
 
     A run waits for its base; when a base fails, its dependants fail with that reason and everything else goes on. A

@@ -103,16 +103,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(143)
 
 
-def slots(per_gpu: int) -> list[int | None]:
+def slots(per_gpu: int) -> list[str | None]:
     """A worker per CPU of the job, or `per_gpu` on each of its GPUs."""
     from tlprotocols import hardware, local
 
     if not hardware.gpus():
         return [None] * int(os.environ.get("SLURM_CPUS_PER_TASK", local.cores()))
-    # SLURM may have given us GPUs 2 and 3: their numbers stand here, unless there is only one way to see them
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    gpus = [int(gpu) for gpu in visible] if all(gpu.isdigit() for gpu in visible) else range(hardware.gpus())
-    return [gpu for gpu in gpus for _ in range(per_gpu)]
+    return [gpu for gpu in hardware.visible_gpus() for _ in range(per_gpu)]
 
 
 def _listen(what: str, run: Run, detail: object) -> None:

@@ -22,7 +22,7 @@ MOST_ROWS = 60  # of a table in a terminal
 
 
 def sweep(
-    configs: Sequence[Config], slots: list[int | None], dry_run: bool = False, retry_failed: bool = False
+    configs: Sequence[Config], slots: list[str | None], dry_run: bool = False, retry_failed: bool = False
 ) -> list[Row | None]:
     """Run whatever of these configurations is not finished; returns the row of each, None where there is none.
 
@@ -178,7 +178,7 @@ def _fill_store(console: Console, planned: Plan) -> None:
     )
 
 
-def _carry_out(console: Console, planned: Plan, slots: list[int | None]) -> dict[str, str]:
+def _carry_out(console: Console, planned: Plan, slots: list[str | None]) -> dict[str, str]:
     done: dict[str, int] = {}  # images trained on, by run
     begun: dict[str, float] = {}
     with progress_bar(console) as progress:

@@ -13,14 +13,14 @@ from tlprotocols.results import Files, write_aside
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def serve(pipe: Connection, gpu: int | None) -> None:
+def serve(pipe: Connection, gpu: str | None) -> None:
     """Execute the (results_dir, run id, role) that arrive until None does. Answers with ("advance", images),
     ("finished", None) or ("failed", reason)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     stop = StopSignal()
     os.environ |= ONE_THREAD
     if gpu is not None:
-        os.environ |= {"CUDA_VISIBLE_DEVICES": str(gpu), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # repeatable sums
+        os.environ |= {"CUDA_VISIBLE_DEVICES": gpu, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # repeatable sums
     from tlprotocols.hardware import one_thread
     from tlprotocols.run import execute
 

@@ -48,15 +48,15 @@ class LocalLauncher(Launcher):
         job.return_value = row["val_top1"] if row else None if done else RuntimeError(f"failed: {' '.join(overrides)}")
         return job
 
-    def _slots(self, config: Config) -> list[int | None]:
+    def _slots(self, config: Config) -> list[str | None]:
         """One per worker: the GPU it is pinned to, or None."""
         from tlprotocols import hardware, local
 
         if hardware.device(config.machine) == "cpu":
             return [None] * (self.workers or local.cores())
-        if not hardware.gpus():
+        devices = hardware.visible_gpus()[: self.gpus] * self.per_gpu
+        if not devices:
             raise ConfigError("machine.device", "cuda", "needs a GPU, and none is here; say machine.device=cpu or auto")
-        devices = [gpu for _ in range(self.per_gpu) for gpu in range(self.gpus or hardware.gpus())]
         return [devices[worker % len(devices)] for worker in range(self.workers or len(devices))]
 
     def _check(self) -> None:

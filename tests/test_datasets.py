@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -312,6 +313,28 @@ def test_a_damaged_image_in_the_store_names_its_path_and_spares_the_rest(compose
     assert ("train", 1) in store.missing([("train", 0), ("train", 1)])
     store.ensure({("train", 0)}, 1)
     assert np.array_equal(store.rows("train")[:12], store.source.reader("train", 0)(16))
+
+
+def test_a_process_killed_while_it_decodes_leaves_what_it_had_decoded(store, tiny, tmp_path):
+    jobs = {(part, label) for part in ("train", "val") for label in range(8)}
+    script = (
+        "import os, signal, sys\n"
+        "from tlprotocols.config import load\n"
+        "from tlprotocols.datasets import store\n"
+        "store.KEPT_AFTER, classes = 0.0, []\n"
+        "def advance(images):\n"
+        "    classes.append(images)\n"
+        "    if len(classes) == 7:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"store.Store.of(load(*sys.argv[1:])).ensure({jobs}, 1, advance)\n"
+    )
+    line = [sys.executable, "-c", script, *tiny, f"machine.store={tmp_path / 'store'}"]
+    assert subprocess.run(line, check=False).returncode == -signal.SIGKILL
+    assert len(store.missing(jobs)) == 16 - 5  # it first heard of those already there, and died with the sixth
+    store.ensure(jobs, 1)
+    for part in ("train", "val"):
+        whole = np.concatenate([store.source.reader(part, label)(16) for label in range(8)])
+        assert np.array_equal(store.rows(part), whole)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ file order, and `done.json`, the classes decoded so far. The files are sparse: c
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tlprotocols.schema import Config, Dataset
 from tlprotocols.splits import target_classes
 
 LAYOUT = 1  # raise it when the same fingerprint would be stored in other bytes
+KEPT_AFTER = 60.0  # seconds of decoding that a kill or a power cut can cost
 Job = tuple[str, int]  # part and label
 
 
@@ -71,14 +73,16 @@ class Store:
             todo = self.missing(jobs)
             advance(sum(self.source.counts[part][label] for part, label in jobs - set(todo)))
             self._reserve()
-            done = self._done()
+            done, kept = self._done(), time.monotonic()
             try:
                 for part, label in self._decoded(todo, workers):
                     done.add((part, label))
                     advance(self.source.counts[part][label])
+                    if time.monotonic() - kept >= KEPT_AFTER:
+                        self._keep(done)
+                        kept = time.monotonic()
             finally:
-                self._keep()
-                write_aside(self.folder / "done.json", json.dumps(sorted(done)))
+                self._keep(done)
 
     def _decoded(self, todo: list[Job], workers: int) -> Iterator[Job]:
         """Each class after it is decoded; by this very process if one will do: that of a run may start no other."""
@@ -110,11 +114,12 @@ class Store:
             with open(self.folder / f"{part}.u8", "ab") as file:
                 os.truncate(file.fileno(), size)
 
-    def _keep(self) -> None:
-        """Wait until the disk has everything, before `done.json` says so."""
+    def _keep(self, done: set[Job]) -> None:
+        """Wait until the disk has everything, and then let `done.json` say so."""
         for part in self.source.counts:
             with open(self.folder / f"{part}.u8", "r+b") as file:
                 os.fsync(file.fileno())
+        write_aside(self.folder / "done.json", json.dumps(sorted(done)))
 
 
 def decode(read: Reader, side: int, into: Path, place: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tlprotocols import cluster_sweep, pack, scheduler, slurm
 from tlprotocols.config import read
+from tlprotocols.cost import kind, rates_file
 from tlprotocols.errors import ConfigError, Stopped
 from tlprotocols.plan import Run, plan
 from tlprotocols.results import Files, files
@@ -158,7 +159,7 @@ def test_a_finished_sweep_submitted_again_submits_nothing_and_prints_its_table(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = cfg("layers=0", f"results_dir={tmp_path / 'results'}")
+    config = cfg("layers=0", f"results_dir={tmp_path / 'results'}", f"machine.store={tmp_path / 'store'}")
     row = execute(config)
     script(tmp_path, "srun", "exit 1")
     script(tmp_path, "sbatch", f"touch {tmp_path}/submitted; exit 1")
@@ -168,6 +169,9 @@ def test_a_finished_sweep_submitted_again_submits_nothing_and_prints_its_table(
     printed = capsys.readouterr().out
     assert "1 cells, 1 runs, 1 finished" in printed
     assert row["run_id"] in printed
+    assert json.loads(rates_file(config).read_text()) == {
+        kind(config): {row["device"]: {row["run_id"]: row["images_per_second"]}}
+    }
 
 
 def test_a_pack_without_its_base_leaves(

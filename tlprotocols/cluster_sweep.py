@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tlprotocols import local, scheduler, slurm
-from tlprotocols.cost import cost, remember
+from tlprotocols.cost import Cost, cost, remember
 from tlprotocols.errors import RunsFailed
 from tlprotocols.plan import Plan, Run, finished_row, plan, resolved
 from tlprotocols.results import Row, files, write_aside
@@ -34,12 +34,14 @@ def sweep(configs: Sequence[Config], cluster: Cluster) -> list[Row | None] | Non
     cluster.check()
     planned = plan([resolved(slurm.on_nodes(config, cluster)) for config in configs], cluster.retry_failed)
     planned, queued = _with_queue(planned, cluster.retry_failed)
+    remember([(planned.runs[id].config, row) for id, row in planned.rows.items()])  # nobody may have waited for them
+    costs = cost(planned.to_run, here=False)
     if cluster.dry_run:
-        _status(console, planned, queued, cluster)
+        _status(console, planned, queued, costs, cluster)
         return None
     failed = {run.id: planned.failed[run.id] for run in planned.runs.values() if run.id in planned.failed}
     failed |= {run.id: _blocked(run, failed) for run in planned.asked if run.base in failed and run.id not in failed}
-    submitted = slurm.submit(planned.to_run, cost(planned.to_run).seconds, cluster)
+    submitted = slurm.submit(planned.to_run, costs.seconds, cluster)
     _announce(console, planned, submitted, queued, cluster)
     open_ = [planned.runs[id] for id in dict.fromkeys([run.id for run in planned.to_run] + list(queued))]
     if submitted.refused and not (cluster.wait and submitted.claims):
@@ -86,9 +88,9 @@ def _report(console: Console, planned: Plan, run: Run, line: str) -> None:
     console.print(f"       log: {', '.join(logs)}" if logs else "       it never began")
 
 
-def _status(console: Console, planned: Plan, queued: dict[str, Claim], cluster: Cluster) -> None:
+def _status(console: Console, planned: Plan, queued: dict[str, Claim], costs: Cost, cluster: Cluster) -> None:
     """The plan, and where every queued or failed run is."""
-    console.print(overview(planned))
+    console.print(overview(planned, costs))
     states = scheduler.queued(claim.job for claim in queued.values())
     for id, claim in list(queued.items())[:MOST_ROWS]:
         run = planned.runs[id]
@@ -100,7 +102,7 @@ def _status(console: Console, planned: Plan, queued: dict[str, Claim], cluster: 
         reason = planned.failed.get(run.id) or (_blocked(run, planned.failed) if run.base in planned.failed else None)
         if reason and run.id not in planned.rows:
             _report(console, planned, run, f"[red]failed[/red] {name(planned, run)}: {reason}")
-    print(summary(planned, cluster.max_parallel * cluster.workers))
+    print(summary(planned, costs, cluster.max_parallel * cluster.workers))
 
 
 def _announce(
@@ -148,7 +150,7 @@ def _follow(console: Console, planned: Plan, todo: Sequence[Run], cluster: Clust
                     break
                 todo = watch.again
                 if todo:
-                    more = slurm.submit(todo, cost(todo).seconds, cluster)
+                    more = slurm.submit(todo, cost(todo, here=False).seconds, cluster)
                     console.print(f"submitted {len(todo)} runs again: {', '.join(more.jobs)} ended before they began")
         except KeyboardInterrupt:
             claims = [claim for run in todo if (claim := Claim.read(files(run.config)))]

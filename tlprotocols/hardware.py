@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +41,21 @@ def visible_gpus() -> list[str]:
 def device(machine: Machine) -> str:
     """`cuda` or `cpu`."""
     return machine.device if machine.device != "auto" else "cuda" if gpus() else "cpu"
+
+
+@cache
+def device_name(device: str) -> str:
+    """The name of what this process computes on, as in the column `device`: the GPU's or the processor's."""
+    if device == "cuda":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name()
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def precision(asked: str, machine: Machine) -> str:

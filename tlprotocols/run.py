@@ -17,7 +17,7 @@ from filelock import FileLock
 from tlprotocols import __version__, checkpoints, models, transfer
 from tlprotocols.datasets.store import Store, images_needed
 from tlprotocols.errors import Stopped
-from tlprotocols.hardware import device
+from tlprotocols.hardware import device, device_name
 from tlprotocols.plan import finished_row
 from tlprotocols.randomness import stream
 from tlprotocols.results import Files, Row, base_of, factors, files, read_row, run_id, write_aside
@@ -161,7 +161,7 @@ def measure(
         "updates": updates,
         "seconds": round(time.monotonic() - started, 3),
         "images_per_second": round(state.done * len(train) / training_seconds, 1),
-        "device": torch.cuda.get_device_name() if where.type == "cuda" else _processor(),
+        "device": device_name(where.type),
     }
 
 
@@ -189,15 +189,6 @@ def _base_columns(config: Config) -> Row:
     base = base_of(config)
     row = read_row(files(base, config.results_dir).row) if base else None
     return {"base_id": run_id(base) if base else None, "base_top1": row["val_top1"] if row else None}
-
-
-def _processor() -> str:
-    """The name of the CPU, for the row."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def provenance() -> Row:

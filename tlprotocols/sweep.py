@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from rich.table import Table
 
 from tlprotocols import local
-from tlprotocols.cost import cost, remember
+from tlprotocols.cost import Cost, cost, remember
 from tlprotocols.plan import Plan, Run, plan, resolved
 from tlprotocols.results import Row, factors, files, read_row, run_id, write_aside
 from tlprotocols.schema import Config
@@ -31,11 +31,12 @@ def sweep(
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     planned = plan([resolved(config) for config in configs], retry_failed)
+    costs = cost(planned.to_run, here=True)
     if dry_run:
-        console.print(overview(planned))
-        print(summary(planned, len(slots)))
+        console.print(overview(planned, costs))
+        print(summary(planned, costs, len(slots)))
         return local.rows(planned)
-    _announce(console, planned, len(slots))
+    _announce(console, planned, costs, len(slots))
     failed = {
         run.id: f"in an earlier attempt ({planned.failed[run.id]})" for run in planned.asked if run.id in planned.failed
     }
@@ -59,12 +60,12 @@ def sweep(
     return rows
 
 
-def summary(planned: Plan, slots: int) -> str:
+def summary(planned: Plan, costs: Cost, slots: int) -> str:
     """The plan in one line that a script can read."""
     states = Counter(planned.state(run) for run in planned.asked)
     todo = planned.to_run
     bases = len({run.id for run in todo} - set(planned.cells))
-    hours = cost(todo).hours(todo, slots)
+    hours = costs.hours(todo, slots)
     return (
         f"plan: cells={len(planned.cells)} runs={len(planned.asked)} finished={states['finished']}"
         f" running={states['running']} failed={states['failed']} to_run={states['to_run']} bases={bases}"
@@ -83,10 +84,9 @@ def shared(by_sweep: Mapping[str, list[list[str]]], compose: Callable[[list[str]
     return "\n".join(lines)
 
 
-def overview(planned: Plan) -> Table:
+def overview(planned: Plan, costs: Cost) -> Table:
     """How the runs stand, per base network and images per class."""
-    guessed = cost(planned.to_run).guessed
-    shown = Table(caption="hours are a guess: this machine has not trained such runs yet" if guessed else None)
+    shown = Table(caption="hours are a guess: this machine has not trained such runs yet" if costs.guessed else None)
     for name in ("base", "of", "n", "runs", "finished", "running", "failed", "to run", "image passes"):
         shown.add_column(name, justify="left" if name in ("base", "of") else "right")
     by: dict[tuple[str | None, str], list[Run]] = {}
@@ -143,12 +143,12 @@ def name(planned: Plan, run: Run) -> str:
     return " ".join([run.id, *(f"{key}={row[key]}" for key in _varying(planned) if key in row)])
 
 
-def _announce(console: Console, planned: Plan, slots: int) -> None:
+def _announce(console: Console, planned: Plan, costs: Cost, slots: int) -> None:
     todo, states = planned.to_run, Counter(planned.state(run) for run in planned.asked)
     said = [f"{len(planned.cells)} cells, {len(planned.asked)} runs"]
     said += [f"{count} {state.replace('_', ' ')}" for state, count in states.items()]
     if todo:
-        bases, costs = len({run.id for run in todo} - set(planned.cells)), cost(todo)
+        bases = len({run.id for run in todo} - set(planned.cells))
         about = f"{3600 * costs.hours(todo, slots) / 60:.1f} minutes{' (a guess)' if costs.guessed else ''}"
         said += [f"{bases} base network{'s' * (bases > 1)} first"] if bases else []
         said += [f"{planned.image_passes:,} image passes on {slots} workers, about {about}"]
@@ -198,12 +198,11 @@ def _carry_out(console: Console, planned: Plan, slots: list[str | None]) -> dict
                 seconds = f"{time.monotonic() - begun[run.id]:.1f} s" if run.id in begun else str(detail)
                 colour = "green" if what == "finished" else "red"
                 console.print(f"[{colour}]{what:8}[/{colour}] {name(planned, run)}  {seconds}")
+            if what == "finished":
+                remember([(run.config, row)] if (row := read_row(files(run.config).row)) else [])
             progress.update(task, completed=sum(done.values()))
 
-        failed = local.carry_out(planned, slots, listen)
-    pairs = [(run.config, read_row(files(run.config).row)) for run in planned.to_run if run.id not in failed]
-    remember([(config, row) for config, row in pairs if row is not None])
-    return failed
+        return local.carry_out(planned, slots, listen)
 
 
 def mark_asked_for(planned: Plan, rows: Sequence[Row | None]) -> None:

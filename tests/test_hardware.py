@@ -1,6 +1,10 @@
 """What a computer can do, and which of its GPUs are ours."""
 
+import sys
+from pathlib import Path
+
 import pytest
+import torch
 
 from hydra_plugins.tlprotocols_launcher.local import LocalLauncher
 from tlprotocols import hardware, pack
@@ -43,3 +47,21 @@ def test_no_visible_gpu_is_none(composed, monkeypatch):
     assert pack.slots(2) == [None, None, None]
     with pytest.raises(ConfigError, match=r"machine\.device=cuda: needs a GPU, and none is here"):
         LocalLauncher()._slots(composed("machine.device=cuda"))
+
+
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [
+        pytest.param("/proc/driver/nvidia", 2, id="Linux"),
+        pytest.param("/dev/nvidiactl", 2, id="a container"),
+        pytest.param("/dev/dxg", 2, id="WSL2"),
+        pytest.param("/proc/driver", 0, id="no driver"),
+    ],
+)
+def test_torch_is_asked_for_gpus_wherever_a_driver_may_be_and_nowhere_else(monkeypatch, file, count):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == file)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if not count:
+        monkeypatch.setitem(sys.modules, "torch", None)  # importing it fails
+    assert hardware.gpus.__wrapped__() == count

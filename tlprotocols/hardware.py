@@ -9,6 +9,7 @@ from pathlib import Path
 from tlprotocols.schema import Machine
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")  # one is there if a driver is: in a container, in WSL2
 
 
 @cache
@@ -24,7 +25,7 @@ def processor_has_bf16() -> bool:
 @cache
 def gpus() -> int:
     """CUDA devices that torch can use."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not Path("/proc/driver/nvidia").exists():
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or not any(Path(file).exists() for file in DRIVER):
         return 0  # saves importing torch where no driver is
     import torch
 

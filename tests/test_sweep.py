@@ -9,6 +9,7 @@ import pytest
 
 from tlprotocols import local
 from tlprotocols.datasets.store import Store, images_needed
+from tlprotocols.hardware import SHARED_BY
 from tlprotocols.plan import plan, resolved
 from tlprotocols.results import base_of, files, load, read_row, run_id
 from tlprotocols.sweep import sweep
@@ -105,6 +106,23 @@ def test_a_damaged_image_found_by_a_worker_is_named_and_other_classes_runs_finis
     assert list(failed) == [run_id(bad)]
     assert f"dataset.root={damaged}: cannot be read as an image" in failed[run_id(bad)]
     assert [row is None for row in local.rows(planned)] == [True, False]
+
+
+def tell(pipe, gpu):
+    """In place of a worker: what it would find."""
+    pipe.send((gpu, os.environ[SHARED_BY]))
+
+
+@pytest.mark.slow
+def test_a_worker_is_told_how_many_share_its_gpu(monkeypatch):
+    monkeypatch.setattr(local, "serve", tell)
+    pool = local.Pool(["2", "3", "2"], lambda what, run, detail: None)
+    for gpu in pool.slots:
+        pool.start(gpu)
+    told = [worker.pipe.recv() for worker in pool.workers]
+    pool.close()
+    assert told == [("2", "2"), ("3", "1"), ("2", "2")]
+    assert SHARED_BY not in os.environ
 
 
 def kill(processes):

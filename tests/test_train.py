@@ -11,7 +11,7 @@ from tlprotocols.datasets.store import Store
 from tlprotocols.results import base_of, files, read_row
 from tlprotocols.run import execute, network, selected
 from tlprotocols.splits import halves
-from tlprotocols.train import Images, evaluate, fit
+from tlprotocols.train import Images, evaluate, fit, room
 
 CPU = torch.device("cpu")
 MACHINES = ("seconds", "images_per_second", "date", "host", "log", "device")  # what may differ between equal runs
@@ -220,3 +220,19 @@ def test_every_epoch_has_its_own_order(cfg):
     first, second = seen[:16], seen[16:]
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("free", "reserved", "allocated", "workers", "expected"),
+    [
+        pytest.param(80, 0, 0, 1, 40, id="half of what is free"),
+        pytest.param(20, 60, 0, 1, 40, id="the same for the second run of a process, which keeps what the first had"),
+        pytest.param(40, 40, 40, 1, 20, id="then half of the rest"),
+        pytest.param(100, 0, 0, 4, 12, id="four that look at once take half of the GPU together"),
+        pytest.param(75, 25, 25, 2, 12, id="half of the rest of a share"),
+        pytest.param(10, 0, 0, 2, 5, id="somebody else has nearly all"),
+        pytest.param(30, 70, 60, 2, 0, id="more than its share already"),
+    ],
+)
+def test_images_leave_half_of_a_workers_share_of_a_gpu_to_the_network(free, reserved, allocated, workers, expected):
+    assert room(free, 100, reserved, allocated, workers) == expected

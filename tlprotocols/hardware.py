@@ -10,6 +10,7 @@ from tlprotocols.schema import Machine
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")  # one is there if a driver is: in a container, in WSL2
+SHARED_BY = "TLPROTOCOLS_GPU_SHARED_BY"  # in a worker's environment: how many workers are pinned to its GPU
 
 
 @cache

@@ -13,6 +13,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from tlprotocols.datasets.store import Store, images_needed
+from tlprotocols.hardware import SHARED_BY
 from tlprotocols.plan import Plan, Run
 from tlprotocols.results import Row, files, read_row, write_aside
 from tlprotocols.worker import ONE_THREAD, serve
@@ -49,8 +50,9 @@ class Pool:
         """Add a worker."""
         here, there = get_context("spawn").Pipe()
         process = get_context("spawn").Process(target=serve, args=(there, gpu), daemon=True)
-        before = {key: os.environ.get(key) for key in ONE_THREAD}
-        os.environ |= ONE_THREAD  # must be there before the child imports torch
+        given = {**ONE_THREAD, SHARED_BY: str(self.slots.count(gpu))}
+        before = {key: os.environ.get(key) for key in given}
+        os.environ |= given  # must be there before the child imports torch
         process.start()
         for key, value in before.items():
             os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)

@@ -1,6 +1,7 @@
 """Learning and measuring. The loop is a generator that neither logs nor saves: its caller does."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
 from tlprotocols.augment import Draws, centre_draws, cut, normalised, train_draws
+from tlprotocols.hardware import SHARED_BY
 from tlprotocols.models import Network
 from tlprotocols.randomness import stream
 from tlprotocols.schema import Config
@@ -47,15 +49,30 @@ class Images:
         return pair[0].to(self.device, non_blocking=True), pair[1].to(self.device, non_blocking=True)
 
     def moved(self) -> "Images":
-        """The same images on their device, if they leave half of its free memory to the network (and to others)."""
+        """The same images on their device, if there is room for them beside the network."""
         size = len(self) * self.stored[0].numel()
-        if self.device.type == "cpu" or size > torch.cuda.mem_get_info(self.device)[0] // 2:
+        if self.device.type == "cpu" or size > _room(self.device):
             return self
         there = torch.empty((len(self), *self.stored.shape[1:]), dtype=torch.uint8, device=self.device)
         for start in range(0, len(self), MOVED_AT_ONCE):
             rows = torch.from_numpy(self.rows[start : start + MOVED_AT_ONCE])
             there[start : start + len(rows)] = self.stored.index_select(0, rows).to(self.device)
         return Images(there, self.rows, self.labels.to(self.device), self.device, resident=True)
+
+
+def _room(device: torch.device) -> int:
+    """Bytes on a GPU that the images of one part may take."""
+    held = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+    return room(*torch.cuda.mem_get_info(device), *held, int(os.environ.get(SHARED_BY, "1")))
+
+
+def room(free: int, total: int, reserved: int, allocated: int, workers: int) -> int:
+    """Half of the bytes that this process can still get from a GPU, so that the network has as much.
+
+    What PyTorch keeps of an earlier run (`reserved` and not `allocated`) counts as free. Of the `total`, each worker of
+    the GPU has an equal share, since two that look at once would both take what is `free`.
+    """
+    return max(0, min(free + reserved - allocated, total // workers - allocated) // 2)
 
 
 @dataclass(frozen=True)

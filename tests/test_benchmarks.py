@@ -124,6 +124,29 @@ def test_gpu_without_a_gpu(monkeypatch):
     assert any("needs CUDA" in row["what"] for row in table(tables, "gpu: skipped"))
 
 
+def a_bench():
+    """Of a size for tests."""
+    return gpu.Bench(gpu.torch.device("cpu"), gpu.time.monotonic() + 60, classes=4, pixels=63, seconds=0.01)
+
+
+def in_force(torch=gpu.torch):
+    """What the process computes with."""
+    return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("work", "arguments"), [(gpu.real, (8, "fp32", "device", 8)), (gpu.split, (1, 1, 1))])
+def test_the_gpu_script_trains_in_the_setting_of_our_workers(monkeypatch, work, arguments):
+    seen = []
+    monkeypatch.setattr(gpu.torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(gpu.subprocess, "run", lambda *line, **options: None)
+    monkeypatch.setattr(gpu, "fit", lambda *arguments: seen.append(in_force()) or iter([(1, 0.0)] * 9))
+    gpu.settle("free")
+    assert in_force() == (1, False, True)
+    work(a_bench(), *arguments)
+    assert seen == [(1, True, False)]
+
+
 def test_a_failing_cell_stops_nothing(capsys):
     bench = gpu.Bench(gpu.torch.device("cpu"), gpu.time.monotonic() + 60)
     bench.cell("t", {"cell": 1}, lambda: 1 / 0)

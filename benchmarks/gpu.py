@@ -167,11 +167,11 @@ def synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str 
         with arithmetic(config, bench.device):
             logits = forward(pixels)
         loss = cross_entropy(logits.float(), labels)
-        sgd.zero_grad(set_to_none=mode != "graph")
+        sgd.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sgd.step()
 
-    work: Callable[[], object] = _captured(step) if mode == "graph" else step
+    work: Callable[[], object] = _captured(step, sgd) if mode == "graph" else step
     rate = bench.rate(work, batch)
     row: Row = {"images/s": round(rate)}
     if bench.device.type == "cuda":
@@ -181,7 +181,7 @@ def synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str 
     return row
 
 
-def _captured(step: Callable[[], None]) -> Callable[[], None]:
+def _captured(step: Callable[[], None], sgd: torch.optim.SGD) -> Callable[[], None]:
     """The step as a CUDA graph."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
@@ -189,6 +189,7 @@ def _captured(step: Callable[[], None]) -> Callable[[], None]:
         for _ in range(3):
             step()
     torch.cuda.current_stream().wait_stream(aside)
+    sgd.zero_grad(set_to_none=True)  # so that backward writes new gradients into the graph's memory, adding to none
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()

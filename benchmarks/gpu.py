@@ -11,6 +11,7 @@ or `free`: the fastest algorithms that cuDNN finds by trying, which is what the 
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -96,6 +97,10 @@ class Bench:
             self.skipped.append(f"{table} {name}: no time left")
             return
         begun = time.monotonic()
+        if self.device.type == "cuda":
+            gc.collect()  # what the cell before left in cycles would count as this one's memory
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         try:
             row = name | work()
         except Exception as error:
@@ -103,8 +108,6 @@ class Bench:
             traceback.print_exc()
         self.rows.setdefault(table, []).append(row)
         print(f"{table}: {json.dumps(row)} ({time.monotonic() - begun:.1f} s)", flush=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def wait(self) -> None:
         """Until the device has done what it was given."""
@@ -177,7 +180,6 @@ def synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str 
     if bench.device.type == "cuda":
         row |= {"share of roofline": round(rate / roofline(batch), 3)}
         row |= {"GiB": round(torch.cuda.max_memory_allocated() / 2**30, 1)}
-        torch.cuda.reset_peak_memory_stats()
     return row
 
 

@@ -147,6 +147,16 @@ def test_the_gpu_script_trains_in_the_setting_of_our_workers(monkeypatch, work, 
     assert seen == [(1, True, False)]
 
 
+def test_the_peak_of_a_cells_memory_is_its_own(monkeypatch):
+    told = []
+    monkeypatch.setattr(gpu.torch.cuda, "empty_cache", lambda: told.append("empty"))
+    monkeypatch.setattr(gpu.torch.cuda, "reset_peak_memory_stats", lambda: told.append("reset"))
+    bench = dataclasses.replace(a_bench(), device=gpu.torch.device("cuda"))
+    bench.cell("real", {}, lambda: told.append("work") or {})
+    bench.cell("synthetic", {}, lambda: told.append("work") or {})
+    assert told == ["empty", "reset", "work"] * 2
+
+
 def test_a_failing_cell_stops_nothing(capsys):
     bench = gpu.Bench(gpu.torch.device("cpu"), gpu.time.monotonic() + 60)
     bench.cell("t", {"cell": 1}, lambda: 1 / 0)

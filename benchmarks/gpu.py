@@ -21,6 +21,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from tlprotocols.schema import Config
 from tlprotocols.train import Images, arithmetic, evaluate, fit
 
 Row = dict[str, Any]
+Window = tuple[int, float, float]  # images, and from when to when a process trained on them
 PEAK = 790e12  # bf16 operations a second, as measured on an H200; notes on the model are in `roofline`
 BANDWIDTH = 4.3e12  # bytes a second
 STEP_FLOP = 4.132e9  # of training on one image: three times forward, less conv1's gradient of its input
@@ -108,6 +111,10 @@ class Bench:
             traceback.print_exc()
         self.rows.setdefault(table, []).append(row)
         print(f"{table}: {json.dumps(row)} ({time.monotonic() - begun:.1f} s)", flush=True)
+
+    def left(self) -> float:
+        """Seconds that one cell may still take."""
+        return max(10.0, min(120.0, self.deadline - time.monotonic()))
 
     def wait(self) -> None:
         """Until the device has done what it was given."""
@@ -262,42 +269,52 @@ def split(bench: Bench, n: int = 10, epochs: int = 90, val: int = 50) -> Row:
     return {name: round(seconds, 3) for name, seconds in parts.items()} | {"sum, s": round(sum(parts.values()), 2)}
 
 
-def together(bench: Bench, runs: int, batch: int, precision: str = "bf16") -> Row:
-    """Images/s of several processes on one GPU, each training on its own, over the same ten seconds."""
-    start, lasts = time.time() + 30 + 5 * runs, 8.0
-    line = [sys.executable, "-m", "benchmarks.gpu", "--one", json.dumps([batch, precision, start, lasts, bench.pixels])]
-    processes = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(runs)]
-    try:
-        said = [process.communicate(timeout=start - time.time() + lasts + 60)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    rates = [json.loads(text.splitlines()[-1])["images/s"] for text in said]
-    return {"images/s": round(sum(rates)), "of each": [round(rate) for rate in rates]}
+def together(
+    bench: Bench, runs: int, batch: int, precision: str = "bf16", count: int = 2048, seconds: float = 8.0
+) -> Row:
+    """Images/s of several processes on one device, each training on its own, that begin when all are ready."""
+    context, limit = get_context("spawn"), bench.left()
+    asked = str(bench.device), bench.pixels, batch, precision, count, seconds
+    with context.Pool(runs, _meet, (context.Barrier(runs, timeout=limit),)) as pool:
+        return combined(pool.starmap_async(one, [asked] * runs, chunksize=1).get(limit))
 
 
-def one(batch: int, precision: str, start: float, lasts: float, pixels: int) -> None:
+def combined(windows: list[Window]) -> Row:
+    """What the runs reach together, and in which share of the whole time all of them trained: below 0.9 it is no sum
+    of rates of one time."""
+    rates = [images / (end - begin) for images, begin, end in windows]
+    _, begins, ends = zip(*windows, strict=True)
+    shared = max(0.0, min(ends) - max(begins)) / (max(ends) - min(begins))
+    return {"images/s": round(sum(rates)), "of each": [round(rate) for rate in rates], "time shared": round(shared, 3)}
+
+
+GATE: list[Barrier] = []  # of a process of `together`: can be given to a process only when that begins
+
+
+def _meet(gate: Barrier) -> None:
+    GATE.append(gate)
+
+
+def one(device: str, pixels: int, batch: int, precision: str, count: int, seconds: float) -> Window:
     """One of the processes of `together`."""
-    bench = Bench(torch.device("cuda"), time.monotonic() + 600, pixels=pixels)
+    bench = Bench(torch.device(device), time.monotonic() + 600, pixels=pixels)
     config = configuration(batch, precision, epochs=10**6, pixels=pixels)
     net, sgd = prepared(bench, config)
-    count = max(batch, 2048 // batch * batch)
+    count = max(batch, count // batch * batch)
     epochs = fit(net, sgd, config, bench.images(count))
     next(epochs)
-    late = time.time() > start
-    time.sleep(max(0.0, start - time.time()))
-    done, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < lasts:
+    GATE[0].wait()
+    done, begun = 0, time.monotonic()  # one clock for all processes
+    while time.monotonic() - begun < seconds:
         next(epochs)
         done += count
-    print(json.dumps({"images/s": done / (time.perf_counter() - begun), "late": late}))
+    return done, begun, time.monotonic()
 
 
 def compiled(bench: Bench, batch: int, precision: str) -> Row:
     """The compiled step, in a process of its own that can be given up."""
     line = [sys.executable, "-m", "benchmarks.gpu", "--compiled", json.dumps([batch, precision, bench.pixels])]
-    limit = max(10.0, min(120.0, bench.deadline - time.monotonic()))
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=limit)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=bench.left())
     if ended.returncode:
         raise RuntimeError(ended.stderr.strip().splitlines()[-1])
     row: Row = json.loads(ended.stdout.splitlines()[-1])
@@ -322,7 +339,7 @@ def run(bench: Bench) -> None:
         bench.cell("determinism", {"batch": batch}, partial(determinism, bench, batch), 10)
     for runs in (1, 2, 4):
         cell = {"runs": runs, "batch": 128, "setting": "worker"}
-        bench.cell("runs per GPU", cell, partial(together, bench, runs, 128), 50 + 5 * runs)
+        bench.cell("runs per GPU", cell, partial(together, bench, runs, 128), 30 + 5 * runs)
     for precision in ("tf32", "fp32"):
         for batch in (256, 128, 1024):
             for mode in ("eager", "graph"):
@@ -415,12 +432,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", help="file for the numbers, as JSON")
     parser.add_argument("--minutes", type=float, default=8.5, help="when to stop")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--compiled", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.one:
-        one(*json.loads(asked.one))
-        return
     if asked.compiled:
         batch, precision, pixels = json.loads(asked.compiled)
         bench = Bench(torch.device("cuda"), time.monotonic() + 600, pixels=pixels)

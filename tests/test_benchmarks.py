@@ -147,6 +147,19 @@ def test_the_gpu_script_trains_in_the_setting_of_our_workers(monkeypatch, work, 
     assert seen == [(1, True, False)]
 
 
+@pytest.mark.slow
+def test_runs_on_one_gpu_train_at_the_same_time():
+    row = gpu.together(a_bench(), 2, 8, "fp32", count=8, seconds=4)
+    assert row["images/s"] == pytest.approx(sum(row["of each"]), abs=1)
+    assert row["time shared"] > 0.7
+
+
+def test_runs_that_train_one_after_the_other_share_no_time():
+    assert gpu.combined([(800, 0.0, 8.0), (800, 0.0, 8.0)])["time shared"] == 1
+    assert gpu.combined([(800, 0.0, 8.0), (800, 2.0, 10.0)])["time shared"] == 0.6
+    assert gpu.combined([(800, 0.0, 8.0), (800, 9.0, 17.0)])["time shared"] == 0
+
+
 def test_the_peak_of_a_cells_memory_is_its_own(monkeypatch):
     told = []
     monkeypatch.setattr(gpu.torch.cuda, "empty_cache", lambda: told.append("empty"))

@@ -148,6 +148,15 @@ def test_the_gpu_script_trains_in_the_setting_of_our_workers(monkeypatch, work, 
 
 
 @pytest.mark.slow
+def test_the_first_calls_of_an_evaluation_are_not_multiplied(monkeypatch):
+    slow = iter([1.0, 0.0])
+    monkeypatch.setattr(gpu.subprocess, "run", lambda *line, **options: None)
+    monkeypatch.setattr(gpu, "fit", lambda *arguments: iter([(1, 0.0)] * 9))
+    monkeypatch.setattr(gpu, "evaluate", lambda *arguments: gpu.time.sleep(next(slow)))
+    assert gpu.split(a_bench(), 1, 1, 1)["evaluation"] < 0.5
+
+
+@pytest.mark.slow
 def test_runs_on_one_gpu_train_at_the_same_time():
     row = gpu.together(a_bench(), 2, 8, "fp32", count=8, seconds=4)
     assert row["images/s"] == pytest.approx(sum(row["of each"]), abs=1)

@@ -21,8 +21,13 @@ def two_threads() -> None:
 
     from tlprotocols import hardware
 
-    torch.set_num_threads(2)
-    hardware.one_thread = lambda: torch.set_flush_denormal(True)
+    before = hardware.one_thread
+
+    def both() -> None:
+        before()  # whatever else it settles stays
+        torch.set_num_threads(2)
+
+    hardware.one_thread = both
 
 
 def contiguous() -> None:

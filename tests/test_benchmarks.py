@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import data, gpu, growth, load, plan, step, sweep, techniques, tiny_sweep
+from benchmarks import data, gpu, growth, load, plan, step, sweep, techniques, tiny_sweep, variants
 from benchmarks.__main__ import NAMES
 from benchmarks.tables import markdown, shown
+from tlprotocols import hardware
 from tlprotocols.stages import ALEXNET
 
 SMALL = "alexnet_small, glyphs 32 px"
@@ -109,6 +110,16 @@ def test_techniques():
     ways = (techniques.NOTHING, "channels last")
     tables = techniques.measure(classes=2, grid=("layers=4", "n_per_class=2"), ways=ways, repetitions=1)
     assert [row["without"] for row in table(tables, "layers=4")] == list(ways)
+
+
+def test_two_threads_switch_off_one_thread_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(hardware, "one_thread", hardware.one_thread)
+    monkeypatch.setattr(hardware, "_keep_memory", lambda: kept.append(True))
+    kept = []
+    variants.two_threads()
+    hardware.one_thread()
+    assert in_force() == (2, True, False)
+    assert kept == [True]
 
 
 def test_tiny_sweep_needs_tiny_imagenet():

@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -347,8 +348,19 @@ def run(bench: Bench) -> None:
             for mode in ("eager", "graph"):
                 _synthetic(bench, batch, precision, mode, "free")
     for precision, batch in (("bf16", 128), ("bf16", 256), ("bf16", 1024), ("tf32", 256), ("fp32", 256)):
-        cell = {"batch": batch, "arithmetic": precision, "mode": "compiled", "setting": "free"}
-        bench.cell("synthetic", cell, partial(compiled, bench, batch, precision), 60)
+        _compiled(bench, batch, precision)
+    for precision in ("tf32", "fp32"):
+        for batch in (256, 128, 1024):
+            _synthetic(bench, batch, precision, "eager", "worker")
+            _real(bench, batch, precision)
+    for precision in ("tf32", "fp32"):
+        for batch in (128, 1024):
+            _compiled(bench, batch, precision)
+
+
+def _compiled(bench: Bench, batch: int, precision: str) -> None:
+    cell = {"batch": batch, "arithmetic": precision, "mode": "compiled", "setting": "free"}
+    bench.cell("synthetic", cell, partial(compiled, bench, batch, precision), 60)
 
 
 def _synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str) -> None:
@@ -388,13 +400,13 @@ def conclusions(bench: Bench) -> Iterator[str]:
         rows = (row for row in bench.rows.get(table, ()) if all(row.get(key) == value for key, value in where.items()))
         return next((row["images/s"] for row in rows if "images/s" in row), None)
 
-    for batch in (128, 256, 1024):
-        ours = found("real", batch=batch, arithmetic="bf16", images="device")
+    for precision, batch in product(("bf16", "tf32", "fp32"), (128, 256, 1024)):
+        ours = found("real", batch=batch, arithmetic=precision, images="device")
         for setting in ("worker", "free"):
-            made = found("synthetic", batch=batch, arithmetic="bf16", mode="eager", setting=setting)
+            made = found("synthetic", batch=batch, arithmetic=precision, mode="eager", setting=setting)
             if made and ours:
-                said = f"{ours:,} images/s with crops and flips in our workers' setting"
-                yield f"batch {batch}, bf16: {said}, {ours / made:.1%} of synthetic eager steps in setting {setting}"
+                said = f"{ours:,} images/s with crops and flips, {ours / made:.1%}"
+                yield f"batch {batch}, {precision}, setting worker: {said} of synthetic eager in setting {setting}"
     if bench.device.type == "cuda" and (ours := found("real", batch=256, arithmetic="bf16", images="device")):
         yield f"a study of {STUDY:.3g} image passes (four bases, a thousand runs): {STUDY / ours / 3600:.1f} hours"
 

@@ -1,6 +1,7 @@
 """Every benchmark measures, at a tiny size, and says what it should; the GPU script trains the package's network."""
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,24 @@ def test_runs_that_train_one_after_the_other_share_no_time():
     assert gpu.combined([(800, 0.0, 8.0), (800, 0.0, 8.0)])["time shared"] == 1
     assert gpu.combined([(800, 0.0, 8.0), (800, 2.0, 10.0)])["time shared"] == 0.6
     assert gpu.combined([(800, 0.0, 8.0), (800, 9.0, 17.0)])["time shared"] == 0
+
+
+def test_every_batch_arithmetic_and_mode_is_measured_or_named_as_skipped():
+    bench = dataclasses.replace(a_bench(), device=gpu.torch.device("cuda"), deadline=0)
+    gpu.run(bench)
+    for batch, arithmetic in itertools.product((128, 256, 1024), ("bf16", "tf32", "fp32")):
+        size = f"{{'batch': {batch}, 'arithmetic': '{arithmetic}', "
+        assert any(what.startswith(f"real {size}'images': 'device'") for what in bench.skipped)
+        for mode in ("eager", "graph", "compiled"):
+            assert any(what.startswith(f"synthetic {size}'mode': '{mode}'") for what in bench.skipped)
+
+
+def test_what_real_images_are_compared_with_has_their_setting():
+    bench = dataclasses.replace(a_bench(), device=gpu.torch.device("cuda"), deadline=0)
+    gpu.run(bench)
+    for what in (what for what in bench.skipped if what.startswith("real ")):
+        like = what.replace("real ", "synthetic ").replace("'images': 'device'", "'mode': 'eager'")
+        assert like in bench.skipped or "'host'" in what
 
 
 def test_the_peak_of_a_cells_memory_is_its_own(monkeypatch):

@@ -3,6 +3,7 @@
 Only this process and its workers are patched; nothing in tlprotocols knows of it.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -105,7 +106,8 @@ class Patched:
 def serve_fresh(pipe: Connection, gpu: int | None) -> None:
     """A new process for every run."""
     while (task := pipe.recv()) is not None:
-        subprocess.run([sys.executable, "-m", "benchmarks.variants", "one", *task], check=True)
+        line = [sys.executable, "-m", "benchmarks.variants", "one", json.dumps(gpu), *task]
+        subprocess.run(line, check=True)
         pipe.send(("finished", None))
 
 
@@ -128,7 +130,7 @@ def main() -> None:
     """Patch, then the command line of tlprotocols."""
     name = sys.argv.pop(1)
     if name == "one":
-        worker.serve(Told(sys.argv[1:]), None)  # type: ignore[arg-type]
+        worker.serve(Told(sys.argv[2:]), json.loads(sys.argv[1]))  # type: ignore[arg-type]
         return
     if name == "two_threads":
         local.ONE_THREAD = worker.ONE_THREAD = dict.fromkeys(worker.ONE_THREAD, "2")

@@ -82,7 +82,7 @@ def loader() -> None:
 PICTURES: dict[int, Any] = {}
 
 
-def serve(name: str, pipe: Connection, gpu: int | None) -> None:
+def serve(name: str, pipe: Connection, gpu: str | None) -> None:
     """A worker with the patch."""
     patches: dict[str, Callable[[], None]] = {"two_threads": two_threads, "loader": loader, "contiguous": contiguous}
     patches[name]()
@@ -95,7 +95,7 @@ class Patched:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __call__(self, pipe: Connection, gpu: int | None) -> None:
+    def __call__(self, pipe: Connection, gpu: str | None) -> None:
         """Serve."""
         if self.name == "process_per_run":
             serve_fresh(pipe, gpu)
@@ -103,7 +103,7 @@ class Patched:
             serve(self.name, pipe, gpu)
 
 
-def serve_fresh(pipe: Connection, gpu: int | None) -> None:
+def serve_fresh(pipe: Connection, gpu: str | None) -> None:
     """A new process for every run."""
     while (task := pipe.recv()) is not None:
         line = [sys.executable, "-m", "benchmarks.variants", "one", json.dumps(gpu), *task]

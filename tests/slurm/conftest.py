@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def heed_ctrl_c() -> None:
+    """In a command that begins: a shell lets what it runs in the background, as these tests, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class CommandLine:
     """`python -m tlprotocols` on the small images, in a folder of its own."""
 
@@ -67,8 +73,8 @@ class CommandLine:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Begin a command."""
         command = [sys.executable, "-m", "tlprotocols", *self.always, *arguments]
-        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=self.cwd, env=self.environment, text=True, **out)  # type: ignore[call-overload,no-any-return]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "preexec_fn": heed_ctrl_c}
+        return subprocess.Popen(command, cwd=self.cwd, env=self.environment, text=True, **options)  # type: ignore[call-overload,no-any-return]
 
     def __call__(self, *arguments: str, code: int | None = 0) -> str:
         """What a command prints."""

@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_the_jobs(tlp: CommandLine) -> None:
     until(lambda: list(tlp.results.glob("runs/*/claim.json")))
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    printed = process.communicate(timeout=60)[0]  # beside others on a busy machine
+    printed = process.communicate(timeout=10)[0]
     assert process.returncode == 130
     (job,) = re.findall(r"the jobs go on; .* scancel (\d+) ends them", printed)
     assert tlp.ask("squeue", "--noheader", f"--jobs={job}")

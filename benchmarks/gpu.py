@@ -33,10 +33,11 @@ from torch.nn.functional import cross_entropy
 
 from tlprotocols import models, transfer
 from tlprotocols.augment import cut, normalised, train_draws
+from tlprotocols.gradient import arithmetic
 from tlprotocols.hardware import one_thread
 from tlprotocols.reader import build
 from tlprotocols.schema import Config
-from tlprotocols.train import Images, arithmetic, evaluate, fit
+from tlprotocols.train import Images, evaluate, fit
 
 Row = dict[str, Any]
 Window = tuple[int, float, float]  # images, and from when to when a process trained on them

@@ -15,8 +15,9 @@ NOTHING = "nothing: all on"
 WAYS: dict[str, tuple[str, tuple[str, ...]]] = {  # technique that is off: variant of the program, overrides
     NOTHING: ("", ()),
     "bf16 (fp32 instead)": ("", ("precision=fp32", "base.precision=fp32")),
-    "two workers (one, with one thread)": ("", ("hydra.launcher.workers=1",)),
-    "one thread each (one process, two threads)": ("two_threads", ("hydra.launcher.workers=1",)),
+    "two shards of a batch while the base trains (one)": ("", ("base.shards=1",)),
+    "two workers (one, with one thread)": ("", ("hydra.launcher.workers=1", "base.shards=1")),
+    "one thread each (one process, two threads)": ("two_threads", ("hydra.launcher.workers=1", "base.shards=1")),
     "evaluation at the end (after every epoch)": ("", ("curve=true",)),
     "the store (files decoded in every epoch)": ("loader", ()),
     "persistent workers (a process per run)": ("process_per_run", ()),

@@ -36,10 +36,11 @@ def contiguous() -> None:
     import torch
 
     torch.channels_last = torch.contiguous_format
-    from tlprotocols import train
+    from tlprotocols import gradient, train
 
     before = train.normalised
-    train.normalised = lambda images, dataset: before(images, dataset).contiguous()
+    for module in (gradient, train):
+        module.normalised = lambda images, dataset: before(images, dataset).contiguous()  # type: ignore[attr-defined]
 
 
 def loader() -> None:

@@ -57,6 +57,7 @@ def test_a_base_comes_first_however_short_it_is(sweep):
 
 def test_a_base_that_is_asked_for_is_one_run(sweep, cfg):
     own = "layers=0 target=A n_per_class=full high_lr_layers=8 decay_epochs=10 dropout=0.2 lr.high=0.02 lr.low=0.02"
+    own += " shards=2"
     for cells in (["layers=4", own], [own, "layers=4"]):
         planned = sweep(*cells)
         assert len(planned.to_run) == 2

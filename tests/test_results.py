@@ -23,10 +23,12 @@ GOLDEN = {
     "dataset=cifar10 lr.layers.conv1=0.0005 subset=random target=A": "5d571f360e3c2878",
     "classes=groups classes.source=[cat,dog] classes.target=[ship,truck]": "381ef02789a11755",
 }
+BEFORE_SHARDS = ("shards=1", "base.shards=1")  # its legacy values: these ids are older than that factor
 CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
 OTHER = {  # another legal value of every factor, beside that of the default configuration
     "epochs": 9,
     "batch_size": 65,
+    "shards": 2,
     "momentum": 0.8,
     "weight_decay": 0.01,
     "dropout": 0.1,
@@ -60,6 +62,7 @@ OTHER = {  # another legal value of every factor, beside that of the default con
     "model.width": 0.5,
     "base.epochs": 11,
     "base.batch_size": 65,
+    "base.shards": 3,
     "base.momentum": 0.8,
     "base.weight_decay": 0.01,
     "base.dropout": 0.1,
@@ -96,7 +99,7 @@ def changed(plain, key, *overrides):
 
 @pytest.mark.parametrize(("overrides", "id"), GOLDEN.items())
 def test_ids_stay_what_they_are(plain, overrides, id):
-    assert run_id(plain(*overrides.split())) == id
+    assert run_id(plain(*BEFORE_SHARDS, *overrides.split())) == id
 
 
 @pytest.mark.parametrize(
@@ -173,6 +176,17 @@ def test_a_later_factor_with_its_legacy_value_changes_no_id(plain, monkeypatch):
     assert run_id(Later(**values, warmup=0)) == run_id(config)
     assert run_id(Later(**values, warmup=1)) != run_id(config)
     assert factors(Later(**values, warmup=0))["warmup"] == 0
+
+
+def test_rows_older_than_a_factor_have_its_legacy_value(tmp_path):
+    (tmp_path / "rows").mkdir()
+    old = {"layers": 0, "base": "none", "val_top1": 0.5}, {"layers": 4, "base": "trained", "val_top1": 0.6}
+    new = {"layers": 5, "base": "trained", "val_top1": 0.7, "shards": 1, "base.shards": 2}
+    for number, row in enumerate([*old, new]):
+        (tmp_path / "rows" / f"{number}.json").write_text(json.dumps({"run_id": str(number), **row}))
+    table = load(tmp_path)
+    assert list(table["shards"]) == [1, 1, 1]
+    assert [None if n != n else n for n in table["base.shards"]] == [None, 1, 2]
 
 
 def base_id(config):

@@ -48,10 +48,10 @@ def bits(net, sgd):
     return [*transfer.weights(net).values(), *momenta]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("asked", [("precision=fp32",), ("precision=bf16",), ("precision=bf16", "shards=2")])
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, precision):
-    config = cfg("layers=0", "epochs=4", "dropout=0.3", "decay_epochs=2", "augment=crop_flip", f"precision={precision}")
+def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, asked):
+    config = cfg("layers=0", "epochs=4", "dropout=0.3", "decay_epochs=2", "augment=crop_flip", *asked)
     config_net = network(config, 4)
     whole = bits(*trained(config, config_net, transfer.optimizer(config_net, config)))
     first = network(config, 4)

@@ -22,10 +22,10 @@ Rates = dict[str, dict[str, dict[str, float]]]  # images per second by kind, nam
 
 
 def kind(config: Config) -> str:
-    """Runs of one kind train at one rate on one device: network, pixels, batch, arithmetic, layers that learn, and
-    whether an epoch ends with an evaluation."""
+    """Runs of one kind train at one rate on one device: network, pixels, batch, arithmetic, layers that learn,
+    whether an epoch ends with an evaluation, and shards."""
     parts = (config.model.name, config.model.width, config.dataset.side, config.dataset.pixels, config.batch_size)
-    learning = (f"freeze{config.freeze}", "curve" if config.curve else "no curve")
+    learning = (f"freeze{config.freeze}", "curve" if config.curve else "no curve", f"shards{config.shards}")
     return "/".join(map(str, (*parts, config.precision, device(config.machine), *learning)))
 
 

@@ -205,8 +205,8 @@ def load(results: str | os.PathLike[str] = "results", bases: bool = False) -> "p
     import pandas
 
     rows = [row for row in _rows(Path(results).expanduser()) if bases or row.get("role", "run") == "run"]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = pandas.DataFrame([_present(row) for row in rows], columns=columns or None)
+    columns = list(dict.fromkeys(key for row in map(_completed, rows) for key in row))
+    table = pandas.DataFrame([_completed(_present(row)) for row in rows], columns=columns or None)
     by = [c for c in ("dataset", "split", "target", "seed", "n_per_class", "layers", "freeze") if c in table]
     return table.sort_values(by, key=_order).reset_index(drop=True) if by else table
 
@@ -256,6 +256,14 @@ def _present(row: Row) -> Row:
     """A row without its missing values, in whatever kind of file it was kept."""
     there = {key: value for key, value in row.items() if value is not None and value == value}
     return there | {key: there[key] if there[key] == "full" else int(there[key]) for key in COUNTS if key in there}
+
+
+def _completed(row: Row) -> Row:
+    """A row that may be older than some factor, with the value that the factor had then."""
+    legacy = _legacy(Config)
+    if row.get("base", "none") == "none":
+        legacy = {key: value for key, value in legacy.items() if not key.startswith("base.")}
+    return row | {key: value for key, value in legacy.items() if key not in row or row[key] is None}
 
 
 def _order(column: "pandas.Series[Any]") -> "pandas.Series[Any]":

@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
 from tlprotocols.augment import Draws, centre_draws, cut, normalised, train_draws
+from tlprotocols.gradient import Gradient, arithmetic
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.models import Network
 from tlprotocols.randomness import stream
@@ -84,41 +84,28 @@ class Score:
     right: np.ndarray
 
 
-def arithmetic(config: Config, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which a forward pass has the precision of the configuration."""
-    if config.precision == "bf16":
-        return torch.autocast(device.type, torch.bfloat16)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-    return nullcontext()
-
-
 def fit(net: Network, sgd: SGD, config: Config, train: Images, *, done: int = 0) -> Iterator[tuple[int, float]]:
     """Learn, one epoch at a time, after the `done` ones. Yields (epochs done, mean training loss of the epoch).
 
     Order, crops and dropout of an epoch are functions of (seed, epoch) alone, so that stopping between two epochs
     and going on in another process changes no bit. Stops early if the loss is no longer a number.
     """
-    for epoch in range(done, config.epochs):
-        set_rates(sgd, config, epoch)
-        order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
-        draws = train_draws(config, epoch, train.rows[order]).to(train.device)
-        torch.manual_seed(stream("dropout", config.seed, epoch))
-        places = torch.from_numpy(order).to(train.labels.device)
-        total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
-        net.train()
-        for crops, labels in _batches(train, places, draws, config):
-            pixels = normalised(crops, config.dataset)
-            with arithmetic(config, train.device):
-                logits = net(pixels)
-            loss = cross_entropy(logits.float(), labels)
-            sgd.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            sgd.step()
-            total.add_(loss.detach(), alpha=len(labels))
-        mean = total.item() / len(train)
-        yield epoch + 1, mean
-        if not math.isfinite(mean):
-            return
+    with Gradient(net, config, train.device) as learn:
+        for epoch in range(done, config.epochs):
+            set_rates(sgd, config, epoch)
+            order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
+            draws = train_draws(config, epoch, train.rows[order]).to(train.device)
+            places = torch.from_numpy(order).to(train.labels.device)
+            total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
+            learn.begin(epoch)
+            for crops, labels in _batches(train, places, draws, config):
+                loss = learn(crops, labels)
+                sgd.step()
+                total.add_(loss, alpha=len(labels))
+            mean = total.item() / len(train)
+            yield epoch + 1, mean
+            if not math.isfinite(mean):
+                return
 
 
 def _batches(

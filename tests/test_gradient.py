@@ -1,0 +1,133 @@
+"""The gradient of a batch in shards: the same sum, whatever the cores, and dropout that no thread can disturb."""
+
+import dataclasses
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from tlprotocols import gradient, transfer
+from tlprotocols.gradient import Dropout, Gradient
+from tlprotocols.models import build
+
+CPU = torch.device("cpu")
+
+
+def batch(config, images=16):
+    draw = torch.Generator().manual_seed(0)
+    pixels = config.dataset.pixels
+    crops = torch.randint(0, 256, (images, pixels, pixels, 3), dtype=torch.uint8, generator=draw)
+    return crops, torch.randint(0, 4, (images,), generator=draw)
+
+
+def fresh(config):
+    torch.manual_seed(0)
+    return build(config, 4)
+
+
+def learned(config, images=16):
+    """Loss and gradients of one batch."""
+    net = fresh(config)
+    transfer.freeze(net, config.freeze)
+    with Gradient(net, config, CPU) as learn:
+        learn.begin(0)
+        loss = learn(*batch(config, images))
+    return loss, [weight.grad for weight in net.parameters()]
+
+
+@pytest.mark.parametrize("shards", [2, 3, 16, 20])
+@pytest.mark.parametrize("images", [16, 15, 2, 1])
+def test_the_gradient_in_shards_is_the_gradient(cfg, shards, images):
+    whole_loss, whole = learned(cfg("dropout=0", "shards=1"), images)
+    loss, parts = learned(cfg("dropout=0", f"shards={shards}"), images)
+    torch.testing.assert_close(loss, whole_loss)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_bit_depends_on_which_shard_ends_first(cfg, monkeypatch, precision):
+    config = cfg("dropout=0.4", "shards=3", f"precision={precision}")
+    expected = learned(config)
+    real = gradient._backward
+    for waits in ((0, 0.05, 0.1), (0.1, 0.05, 0), (0.05, 0, 0.1)):
+        left = list(waits)
+
+        def slow(*arguments, left=left):
+            time.sleep(left.pop())
+            return real(*arguments)
+
+        monkeypatch.setattr(gradient, "_backward", slow)
+        loss, found = learned(config)
+        assert torch.equal(loss, expected[0])
+        assert all(torch.equal(one, other) for one, other in zip(found, expected[1], strict=True))
+
+
+def test_a_second_batch_adds_nothing_to_the_gradient_of_the_first(cfg):
+    config = cfg("dropout=0", "shards=2")
+    net = fresh(config)
+    found = []
+    with Gradient(net, config, CPU) as learn:
+        for _ in range(2):
+            learn.begin(0)
+            learn(*batch(config))
+            found.append([weight.grad.clone() for weight in net.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_all_shards_see_an_update(cfg):
+    config = cfg("dropout=0", "shards=2")
+    net = fresh(config)
+    sgd = transfer.optimizer(net, config)
+    with Gradient(net, config, CPU) as learn:
+        learn.begin(0)
+        before = learn(*batch(config))
+        sgd.step()
+        learn.begin(0)
+        after = learn(*batch(config))
+        alone = dataclasses.replace(config, shards=1)
+    with Gradient(net, alone, CPU) as learn:
+        learn.begin(0)
+        torch.testing.assert_close(learn(*batch(config)), after)
+    assert after < before
+
+
+def test_frozen_layers_have_no_gradient_in_any_shard(cfg):
+    _, found = learned(cfg("layers=0", "freeze=3", "freeze_random=true", "shards=2"))
+    assert [grad is None for grad in found] == [True] * 6 + [False] * 10
+
+
+def test_shards_drop_different_units_and_each_epoch_its_own(cfg):
+    config = cfg("dropout=0.5", "shards=2")
+    crops, labels = batch(config, 8)
+    twice = crops.repeat(2, 1, 1, 1), labels.repeat(2)  # both shards have the same images
+    with Gradient(fresh(config), config, CPU) as learn:
+        kept = {0: [], 1: []}
+        for shard, net in enumerate(learn.nets):
+            drops = [module for module in net.modules() if isinstance(module, nn.Dropout | Dropout)]
+            assert len(drops) == 2
+            last = drops[
+                -1
+            ]  # what comes to it is not zero everywhere, and not the same where units were dropped before
+            last.register_forward_hook(lambda module, given, units, shard=shard: kept[shard].append(units != 0))
+        losses = []
+        for epoch in (0, 0, 1):
+            learn.begin(epoch)
+            losses.append(learn(*twice).item())
+    assert losses[0] == losses[1] != losses[2]
+    for one, other in zip(kept[0], kept[1], strict=True):
+        assert not torch.equal(one, other)
+    for seen in kept.values():
+        assert torch.equal(seen[0], seen[1])
+        assert not torch.equal(seen[0], seen[2])
+
+
+def test_our_dropout_is_that_of_torch():
+    units = torch.randn(64, 32)
+    torch.manual_seed(3)
+    expected = nn.Dropout(0.3)(units)
+    ours = Dropout(0.3, torch.Generator().manual_seed(3))
+    assert torch.equal(ours(units), expected)
+    assert torch.equal(ours.eval()(units), units)
+    assert torch.equal(Dropout(0, torch.Generator())(units), units)

@@ -53,7 +53,7 @@ STUDY = (
 def configuration(batch: int = 128, precision: str = "bf16", epochs: int = 90, pixels: int = 224) -> Config:
     """`load("dataset=imagenet", "layers=0")`, without Hydra."""
     recipe = {
-        **{"epochs": epochs, "batch_size": batch, "momentum": 0.9, "weight_decay": 1e-4, "dropout": 0.5},
+        **{"epochs": epochs, "batch_size": batch, "shards": 1, "momentum": 0.9, "weight_decay": 1e-4, "dropout": 0.5},
         **{"augment": "crop_flip", "precision": precision},
     }
     decay = {"high": 0.01, "step": 30, "gamma": 0.1}

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tlprotocols import reader
+from tlprotocols.errors import ConfigError
 from tlprotocols.reader import keys
 from tlprotocols.results import base_of, factors, load, run_id, take, write_aside
 from tlprotocols.schema import Config, factor
@@ -176,6 +177,16 @@ def test_a_later_factor_with_its_legacy_value_changes_no_id(plain, monkeypatch):
     assert run_id(Later(**values, warmup=0)) == run_id(config)
     assert run_id(Later(**values, warmup=1)) != run_id(config)
     assert factors(Later(**values, warmup=0))["warmup"] == 0
+
+
+def test_a_configuration_older_than_a_factor_is_still_read(plain):
+    config = plain(*BEFORE_SHARDS)
+    frozen = json.loads(json.dumps(dataclasses.asdict(config)))
+    del frozen["shards"], frozen["base"]["shards"]
+    assert reader.build(frozen) == config
+    del frozen["epochs"]
+    with pytest.raises(ConfigError, match="epochs=: is missing"):
+        reader.build(frozen)
 
 
 def test_rows_older_than_a_factor_have_its_legacy_value(tmp_path):

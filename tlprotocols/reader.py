@@ -29,9 +29,12 @@ def read(kind: Any, values: Any, path: str = "") -> Any:
             raise unknown(f"{path}{key}", values[key])
     read_fields = {}
     for name, field in fields.items():
-        if name not in values:
+        if name in values:
+            read_fields[name] = _value(hints[name], values[name], path + name, field.metadata)
+        elif (legacy := field.metadata["legacy"]) is not dataclasses.MISSING:
+            read_fields[name] = legacy  # frozen, or written as a recipe, before the factor existed
+        else:
             raise ConfigError(path + name, "", "is missing from the configuration")
-        read_fields[name] = _value(hints[name], values[name], path + name, field.metadata)
     return kind(**read_fields)
 
 

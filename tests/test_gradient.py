@@ -123,6 +123,18 @@ def test_shards_drop_different_units_and_each_epoch_its_own(cfg):
         assert not torch.equal(seen[0], seen[2])
 
 
+@pytest.mark.parametrize(("width", "expected"), [(1, 0), (2, 1)])
+def test_only_a_large_network_shares_the_arena(cfg, monkeypatch, width, expected):
+    called = []
+    monkeypatch.setattr(gradient, "one_arena", lambda: called.append(True))
+    asked = f"model.width={width}", "dataset.side=32", "dataset.pixels=32"  # the largest layer has 4 MB, 16 MB
+    for shards in (1, 2):
+        config = cfg(*asked, f"shards={shards}")
+        with Gradient(fresh(config), config, CPU):
+            pass
+        assert len(called) == (expected if shards == 2 else 0)
+
+
 def test_our_dropout_is_that_of_torch():
     units = torch.randn(64, 32)
     torch.manual_seed(3)

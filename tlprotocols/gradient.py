@@ -10,10 +10,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tlprotocols.augment import normalised
-from tlprotocols.hardware import one_thread
+from tlprotocols.hardware import one_arena, one_thread
 from tlprotocols.models import Network
 from tlprotocols.randomness import stream
 from tlprotocols.schema import Config
+
+LARGE = 2**23  # bytes of one layer's gradient, beyond which a thread's own arena costs more than it gains
 
 
 def arithmetic(config: Config, device: torch.device) -> AbstractContextManager[object]:
@@ -40,6 +42,8 @@ class Gradient:
         self.draws = [torch.Generator() for _ in range(1, shards)]
         self.nets = [net, *(_replica(net, draw) for draw in self.draws)]
         self.weights = [[weight for weight in net.parameters() if weight.requires_grad] for net in self.nets]
+        if shards > 1 and max(weight.nbytes for weight in self.weights[0]) > LARGE:
+            one_arena()
         self.threads = ThreadPoolExecutor(max(1, shards - 1), initializer=one_thread)  # begun when they are needed
 
     def __enter__(self) -> "Gradient":

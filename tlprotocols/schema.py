@@ -66,7 +66,7 @@ class Recipe:
     epochs: int = factor("passes over the training images", low=1)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
     shards: int = factor(
-        "parts of a batch that learn side by side on as many cores, for small networks; a GPU takes it whole",
+        "parts of a batch that learn side by side on as many cores; a GPU takes it whole",
         low=1,
         legacy=1,
     )

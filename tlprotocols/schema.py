@@ -65,11 +65,7 @@ class Recipe:
 
     epochs: int = factor("passes over the training images", low=1)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
-    shards: int = factor(
-        "parts of a batch that learn side by side on as many cores; a GPU takes it whole",
-        low=1,
-        legacy=1,
-    )
+    shards: int = factor("parts of a batch that learn at once, a core each; a GPU takes it whole", low=1, legacy=1)
     momentum: float = factor("momentum of SGD", low=0, high=1)
     weight_decay: float = factor("L2 penalty of SGD, on the layers that learn", low=0)
     dropout: float = factor("share of units dropped before fc6 and before fc7", low=0, high=0.99)

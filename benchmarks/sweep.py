@@ -83,7 +83,7 @@ class Job:
         self.scratch, self.grid, self.number = Path(scratch), list(grid), 0
         data = [f"dataset={'tiny_imagenet' if root else 'glyphs'}", *([f"dataset.root={root}"] if root else [])]
         whole = configuration(*data)
-        listed = source(whole.dataset)
+        listed = source(whole.dataset, whole.machine.store)
         names = {
             side: [listed.classes[label] for label in half[:classes]]
             for side, half in halves(whole, listed.classes).items()

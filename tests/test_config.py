@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tlprotocols.config import CONF, build, keys, load
+from tlprotocols.config import CONF, build, composer, keys, load
 from tlprotocols.errors import ConfigError
 from tlprotocols.schema import AUGMENTS, PRECISIONS, SCHEDULES, Base, Classes, Config, Dataset, Machine, Model, Rates
 
@@ -64,6 +64,49 @@ def test_protocols_are_the_papers(composed, protocol, layers, freeze, high, deca
     config = composed("dataset=imagenet", f"protocol={protocol}")
     found = (config.layers, config.freeze, config.high_lr_layers, config.decay_epochs)
     assert found == (layers, freeze, high, decay)
+
+
+OTHER = {"layers": 3, "freeze": 1, "high_lr_layers": 4, "decay_epochs": 2}
+PROTOCOLS = {
+    file.stem: set(OmegaConf.to_container(OmegaConf.load(file))) for file in (CONF / "protocol").glob("*.yaml")
+}
+
+
+@pytest.mark.parametrize(("protocol", "key"), [(name, key) for name, keys in PROTOCOLS.items() for key in sorted(keys)])
+def test_a_protocol_and_another_value_for_what_it_sets_are_refused(composed, protocol, key):
+    own = getattr(composed(f"protocol={protocol}"), key)
+    assert own != OTHER[key]
+    line = refused(composed, f"protocol={protocol}", f"{key}={OTHER[key]}")
+    assert line.startswith(f"{key}={OTHER[key]}: protocol={protocol} means {key}={own}; leave one of the two out")
+    assert refused(composed, f"{key}={OTHER[key]}", f"protocol={protocol}") == line
+    assert composed(f"protocol={protocol}", f"{key}={own}") == composed(f"protocol={protocol}")
+
+
+@pytest.mark.parametrize(("protocol", "key"), [(name, key) for name in PROTOCOLS for key in OTHER])
+def test_what_a_protocol_leaves_open_can_be_set(composed, protocol, key):
+    if key not in PROTOCOLS[protocol]:
+        assert getattr(composed(f"protocol={protocol}", f"{key}={OTHER[key]}"), key) == OTHER[key]
+
+
+def test_a_protocol_is_checked_against_a_sweep_files_values(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [config, _self_]\nlayers: 5\n")
+    compose = composer("mine", str(tmp_path))
+    assert compose([]).layers == 5
+    with pytest.raises(ConfigError, match=r"^layers=5: protocol=scratch means layers=0"):
+        compose(["protocol=scratch"])
+
+
+def test_a_grid_of_layers_and_protocols_loses_no_cell(composed):
+    """The default values are those of fine_tune; scratch and commonly_used have layers of their own."""
+    assert composed() == composed("protocol=fine_tune")
+    assert composed("protocol=commonly_used", "layers=7") == composed("protocol=commonly_used")
+    assert refused(composed, "protocol=scratch", "layers=7").startswith("layers=7: protocol=scratch means layers=0")
+
+
+@pytest.mark.parametrize("choice", ["natman", "groups"])
+def test_one_class_split_is_not_called_several(composed, choice):
+    needed = NEEDS.get(f"classes={choice}", [])
+    assert refused(composed, f"classes={choice}", *needed, "split=1").startswith("split=1: must be 0 with classes=")
 
 
 def test_the_frozen_protocol_freezes_what_it_copies(composed):

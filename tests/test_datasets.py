@@ -1,7 +1,9 @@
 """Images as they come: odd modes, odd sizes, damaged files, every layout, one store that decodes only what is asked."""
 
 import hashlib
+import os
 import pickle
+import random
 import shutil
 import signal
 import subprocess
@@ -9,15 +11,21 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import torchvision
 from PIL import Image, ImageFont
 from torchvision import transforms
 
+from tlprotocols import datasets
 from tlprotocols.datasets import source
-from tlprotocols.datasets.folders import ImageFiles, read_image
+from tlprotocols.datasets import store as store_module
+from tlprotocols.datasets.folders import read_image
 from tlprotocols.datasets.glyphs import FACES, Glyphs, characters, font_folder
-from tlprotocols.datasets.store import Store
+from tlprotocols.datasets.store import Store, _checked, images_needed
 from tlprotocols.errors import ConfigError
+from tlprotocols.plan import plan, resolved
+from tlprotocols.results import files
+from tlprotocols.run import execute, selected
 
 NOISE = Image.fromarray(np.random.RandomState(0).randint(0, 256, (37, 53, 3), dtype=np.uint8))
 
@@ -74,7 +82,8 @@ def test_a_text_that_is_called_jpeg_names_its_path(tmp_path):
 
 
 def folder(composed, root, *overrides):
-    return ImageFiles(dataset(composed, "dataset=folder", f"dataset.root={root}", *overrides))
+    config = composed("dataset=folder", f"dataset.root={root}", f"machine.store={root.parent / 'cache'}", *overrides)
+    return source(config.dataset, config.machine.store)
 
 
 def test_a_folder_is_read_as_torchvisions_imagefolder(composed, shapes):
@@ -99,6 +108,7 @@ def test_a_folder_without_val_holds_out_the_last_images(composed, make_shapes, t
     if below == "train":
         assert found.counts == {"train": (12, 12), "val": (4, 4)}
         shutil.rmtree(root / "val")
+        datasets._listed.cache_clear()
         found = folder(composed, root, "dataset.val_per_class=5")
     names = {part: [file[-7:] for file in found.files[part][1]] for part in ("train", "val")}
     assert names == {
@@ -144,18 +154,20 @@ def test_a_missing_root_says_what_must_be_there(composed, tmp_path, name, layout
     (tmp_path / "empty").mkdir()
     value = root if root == "null" else tmp_path / root
     with pytest.raises(ConfigError) as caught:
-        source(dataset(composed, f"dataset={name}", f"dataset.root={value}"))
+        source(dataset(composed, f"dataset={name}", f"dataset.root={value}"), tmp_path)
     line = str(caught.value)
     assert line.startswith(f"dataset.root={value}: ")
     assert "\n" not in line
     assert layout in line or (root == "empty" and "must hold an intact cifar-10" in line)
 
 
-@pytest.mark.parametrize("change", ["rename", "remove", "class"])
+@pytest.mark.parametrize("change", ["rename", "remove", "class", "swap", "byte", "order"])
 def test_the_fingerprint_tells_other_images_apart(composed, make_shapes, tmp_path, change):
     one, other = (make_shapes(tmp_path / name, ("ant", "bee")) for name in ("one", "other"))
-    assert folder(composed, one).fingerprint == folder(composed, other).fingerprint
-    last = other / "train" / "bee" / "011.png"
+    overrides = [f"machine.store={tmp_path / 'cache'}"]
+    assert folder(composed, one, *overrides).fingerprint == folder(composed, other, *overrides).fingerprint
+    bee = other / "train" / "bee"
+    last, first = bee / "011.png", bee / "000.png"
     match change:
         case "rename":
             last.rename(last.with_name("0110.png"))
@@ -164,7 +176,67 @@ def test_the_fingerprint_tells_other_images_apart(composed, make_shapes, tmp_pat
         case "class":
             for part in ("train", "val"):
                 (other / part / "bee").rename(other / part / "cow")
-    assert folder(composed, one).fingerprint != folder(composed, other).fingerprint
+        case "swap":
+            shutil.copy(first, last)
+        case "byte":
+            last.write_bytes(last.read_bytes()[:-1] + b"x")
+        case "order":
+            one_of_them = last.read_bytes()
+            last.write_bytes(first.read_bytes())
+            first.write_bytes(one_of_them)
+    datasets._listed.cache_clear()  # as another process
+    assert folder(composed, one, *overrides).fingerprint != folder(composed, other, *overrides).fingerprint
+
+
+def test_twenty_random_bytes_are_each_another_fingerprint(composed, make_shapes, tmp_path):
+    """The size stays, and the time of the last change is put back: as a disk fails, or as an archive is unpacked."""
+    root = make_shapes(tmp_path / "tree", ("ant", "bee"))
+    images, draw, seen = sorted(root.glob("*/*/*.png")), random.Random(0), set()
+    seen.add(folder(composed, root).fingerprint)
+    for _ in range(20):
+        file = draw.choice(images)
+        before, content, place = os.stat(file), bytearray(file.read_bytes()), draw.randrange(10**6)
+        content[place % len(content)] ^= 1 << draw.randrange(8)
+        file.write_bytes(content)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        datasets._listed.cache_clear()
+        seen.add(folder(composed, root).fingerprint)
+    assert len(seen) == 21
+
+
+def test_unchanged_images_are_read_once(composed, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree", ("ant", "bee"))
+    assert folder(composed, root).unread == 32
+    first = folder(composed, root).fingerprint
+    datasets._listed.cache_clear()
+    assert folder(composed, root).unread == 0
+    assert folder(composed, root).fingerprint == first
+    (root / "val" / "ant" / "000.png").touch()
+    datasets._listed.cache_clear()
+    assert folder(composed, root).unread == 4
+    assert folder(composed, root).fingerprint == first
+
+
+def test_a_damaged_digest_is_read_anew(composed, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree", ("ant", "bee"))
+    first = folder(composed, root).fingerprint
+    (kept,) = (root.parent / "cache" / "digests").iterdir()
+    for content in (b"", b"{", b"[]"):
+        kept.write_bytes(content)
+        datasets._listed.cache_clear()
+        assert folder(composed, root).fingerprint == first
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_image_file_is_named(composed, make_shapes, tmp_path, kind):
+    root = make_shapes(tmp_path / "tree", ("ant", "bee"))
+    odd = root / "train" / "bee" / "odd.png"
+    if kind == "link":
+        odd.symlink_to(tmp_path / "nowhere.png")
+    else:
+        os.mkfifo(odd)
+    with pytest.raises(ConfigError, match=r"bee/odd.png: cannot be read as an image"):
+        folder(composed, root)
 
 
 def test_tiny_imagenets_official_layout(composed, tmp_path):
@@ -182,7 +254,7 @@ def test_tiny_imagenets_official_layout(composed, tmp_path):
         notes.append(f"val_{number}.JPEG\t{wnids[label]}\t0\t0\t62\t62\n")
     notes.append("val_9.JPEG\tn99999999\t0\t0\t62\t62\n")  # of a class that was not unpacked
     (tmp_path / "val" / "val_annotations.txt").write_text("".join(notes))
-    found = source(dataset(composed, "dataset=tiny_imagenet", f"dataset.root={tmp_path}"))
+    found = source(dataset(composed, "dataset=tiny_imagenet", f"dataset.root={tmp_path}"), tmp_path)
     assert found.classes == wnids
     assert found.counts == {"train": (3, 3, 3), "val": (2, 2, 2)}
     for label in range(3):
@@ -210,7 +282,7 @@ def test_cifar_in_torchvisions_format(composed, tmp_path, monkeypatch, name):
     monkeypatch.setattr(kind, "train_list", [["train", sums["train"]]])  # the sums of this archive, not of the real one
     monkeypatch.setattr(kind, "test_list", [["test", sums["test"]]])
     monkeypatch.setattr(kind, "meta", {"filename": "meta", "key": key, "md5": sums["meta"]})
-    found = source(dataset(composed, f"dataset={name}", f"dataset.root={tmp_path}"))
+    found = source(dataset(composed, f"dataset={name}", f"dataset.root={tmp_path}"), tmp_path)
     pictures = data.reshape(20, 3, 32, 32).transpose(0, 2, 3, 1)
     assert found.classes == ("ant", "bee", "cat")
     assert found.counts == {"train": (7, 7, 6), "val": (7, 7, 6)}
@@ -270,10 +342,140 @@ def test_the_store_decodes_only_what_is_asked(store):
 
 def test_the_store_decodes_nothing_twice(store):
     store.ensure({("train", 2)}, 1)
-    (store.folder / "train.u8").write_bytes(bytes(8 * 12 * 16 * 16 * 3))
+    with open(store.folder / "train.u8", "r+b") as file:
+        file.write(bytes(8 * 12 * 16 * 16 * 3))
     store.ensure({("train", 2), ("train", 3)}, 1)
     assert not store.rows("train")[24:36].any()
     assert np.array_equal(store.rows("train")[36:48], store.source.reader("train", 3)(16))
+
+
+def everything(store):
+    return {(part, label) for part in ("train", "val") for label in range(8)}
+
+
+def trained_on(store, part="train"):
+    """What a new process that trains on all images finds in the store, and which classes it decoded again."""
+    _checked.clear()
+    there = Store(store.dataset, store.folder)
+    there.ensure(everything(there), 1)
+    rows = np.arange(there.offsets(part)[-1])
+    again = there.verify(part, rows)
+    return there.rows(part).copy(), again
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "empty", "checksums cut", "checksums gone", "done.json cut", "purged"])
+def test_a_store_that_lost_a_file_is_decoded_again(store, harm):
+    store.ensure(everything(store), 1)
+    whole = trained_on(store)[0]
+    images, checksums, done = (store.folder / name for name in ("train.u8", "train.crc32", "done.json"))
+    match harm:
+        case "cut":
+            os.truncate(images, images.stat().st_size // 2)
+        case "gone":
+            images.unlink()
+        case "empty":
+            os.truncate(images, 0)
+        case "checksums cut":
+            os.truncate(checksums, 8)
+        case "checksums gone":
+            checksums.unlink()
+        case "done.json cut":
+            os.truncate(done, 9)
+        case "purged":  # as a scratch file system does: only what is small and new stays
+            images.unlink()
+            checksums.unlink()
+    assert np.array_equal(trained_on(store)[0], whole)
+
+
+def test_zeroed_pages_of_the_store_are_found_and_decoded_again(store):
+    store.ensure(everything(store), 1)
+    whole = trained_on(store)[0]
+    size = (store.folder / "train.u8").stat().st_size
+    (store.folder / "train.u8").write_bytes(bytes(size))
+    (store.folder / "train.crc32").write_bytes(bytes(4 * len(whole)))
+    images, again = trained_on(store)
+    assert np.array_equal(images, whole)
+    assert again == list(store.classes)
+
+
+@pytest.mark.parametrize("name", ["train.u8", "train.crc32"])
+def test_twenty_random_bytes_of_the_store_are_each_found(store, name):
+    store.ensure(everything(store), 1)
+    whole, draw = trained_on(store)[0], random.Random(0)
+    for _ in range(20):
+        with open(store.folder / name, "r+b") as file:
+            place = draw.randrange((store.folder / name).stat().st_size)
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ (1 << draw.randrange(8))]))
+        images, again = trained_on(store)
+        label = place * 8 // (store.folder / name).stat().st_size
+        assert again == [store.classes[label]]
+        assert np.array_equal(images, whole)
+    assert trained_on(store)[1] == []
+
+
+def test_a_run_on_a_damaged_store_equals_one_on_a_whole_one_and_its_log_says_so(composed, tiny, tmp_path):
+    rows = []
+    for number, harm in enumerate((False, True)):
+        config = resolved(
+            composed(*tiny, "layers=0", f"machine.store={tmp_path / 'store'}", f"results_dir={tmp_path / str(number)}")
+        )
+        if harm:
+            with open(Store.of(config).folder / "train.u8", "r+b") as file:
+                file.write(bytes(8 * 12 * 16 * 16 * 3))
+            _checked.clear()
+        rows.append(execute(config))
+    assert [rows[0][key] for key in ("train_loss", "val_loss")] == [rows[1][key] for key in ("train_loss", "val_loss")]
+    assert "the image cache was damaged: class" in files(config).log.read_text()
+
+
+def test_a_worker_lists_no_original_images_once_they_are_decoded(cfg, monkeypatch):
+    config = cfg("layers=0")
+    monkeypatch.setattr(datasets, "_listed", lambda *_: pytest.fail("listed the images"))
+    monkeypatch.setattr(store_module, "source", lambda *_: pytest.fail("listed the images"))
+    Store.of(config).ensure(images_needed(config), workers=1)
+    assert len(selected(config, "train", torch.device("cpu"))) == 4 * 4
+
+
+def test_images_that_change_after_the_plan_are_refused(composed, tiny, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree")
+    config = resolved(composed(*tiny, "layers=0", f"dataset.root={root}", f"machine.store={tmp_path / 'store'}"))
+    label = sorted(images_needed(config))[0][1]
+    changed = root / "train" / Store.of(config).classes[label] / "003.png"
+    changed.write_bytes((root / "train" / Store.of(config).classes[label] / "004.png").read_bytes())
+    with pytest.raises(ConfigError, match="these images changed after the sweep was planned"):
+        Store.of(config).ensure(images_needed(config), 1)
+    datasets._listed.cache_clear()
+    with pytest.raises(ConfigError, match="its images changed after the sweep was planned"):
+        Store.of(config).ensure(images_needed(config), 1)
+
+
+@pytest.mark.slow
+def test_two_trees_with_the_same_names_are_two_data_sets(composed, tiny, make_shapes, tmp_path):
+    """A can be learned, B is noise in files of the same names and sizes: B must not get A's row, nor A's pixels."""
+    trees = [make_shapes(tmp_path / name) for name in "AB"]
+    for tree in trees:
+        for number, file in enumerate(sorted(tree.glob("*/*/*.png"))):
+            with Image.open(file) as opened:
+                picture = opened.resize((24, 24))
+            if tree.name == "B":
+                noise = np.random.RandomState(number).randint(0, 256, (24, 24, 3), dtype=np.uint8)
+                picture = Image.fromarray(noise)
+            picture.save(file.with_suffix(".ppm"))
+            file.unlink()
+    sizes = [[file.stat().st_size for file in sorted(tree.glob("*/*/*"))] for tree in trees]
+    assert sizes[0] == sizes[1]
+    rows = []
+    for tree in trees:
+        own = [f"dataset.root={tree}", f"machine.store={tmp_path / 'store'}", f"results_dir={tmp_path / 'results'}"]
+        config = resolved(composed(*tiny, *own, "layers=0", "epochs=30", "n_per_class=full", "high_lr_layers=8"))
+        assert plan([config]).to_run
+        rows.append(execute(config))
+    assert rows[0]["dataset.fingerprint"] != rows[1]["dataset.fingerprint"]
+    assert rows[0]["val_top1"] > 0.9
+    assert rows[1]["val_top1"] < 0.6
 
 
 def test_a_reading_process_is_sent_its_class_alone(store):

@@ -124,16 +124,50 @@ def test_a_sweep_from_any_folder(typed, command, tmp_path):
 def test_failed_runs_are_listed_and_the_exit_code_says_so(command, tiny, cfg, tmp_path):
     results = f"results_dir={tmp_path / 'results'}"
     failing = cfg(results, "layers=5")
-    execute(base_of(failing), role="base")
-    files(base_of(failing)).weights.write_bytes(b"damaged")
+    files(failing).folder.mkdir(parents=True)
+    (files(failing).folder / "log.txt").mkdir()  # cannot be written to
     ended = command("-m", *tiny, results, "layers=0,5", "hydra.launcher.workers=1")
     assert ended.returncode == 1
     assert ended.stderr == "1 of 2 cells have no result; their reasons stand above\n"
     said = " ".join(ended.stdout.split())
     assert f"failed {run_id(failing)}" in said
-    assert "the base's weights are damaged" in said
+    assert "IsADirectoryError" in said
     assert load(tmp_path / "results")["layers"].tolist() == [0]
     assert "Traceback" in files(failing).failure.read_text()
+
+
+@pytest.mark.slow
+def test_damaged_weights_of_a_base_are_not_used(command, tiny, cfg, tmp_path):
+    """The base is trained again, and the table is that of a sweep that nothing happened to."""
+    tables = []
+    for name in ("whole", "damaged"):
+        results = f"results_dir={tmp_path / name}"
+        base = base_of(cfg(results, "layers=5"))
+        row = execute(base, role="base")
+        if name == "damaged":
+            content = bytearray(files(base).weights.read_bytes())
+            content[-100] ^= 1
+            files(base).weights.write_bytes(content)
+        ended = command("-m", *tiny, results, "layers=5,6", "hydra.launcher.workers=1")
+        assert ended.returncode == 0, ended.stderr
+        assert ("1 base network first" in ended.stdout) is (name == "damaged")
+        table = load(tmp_path / name)
+        assert table["base_weights"].tolist() == [row["weights_digest"]] * 2
+        tables.append(table[["run_id", "train_loss", "val_loss", "val_top1"]])
+    assert tables[0].equals(tables[1])
+
+
+NOTE = "note: layers=0 with high_lr_layers=1 trains 7 random layers at the low rate; the baseline without transfer is"
+
+
+@pytest.mark.parametrize(
+    ("cells", "noted"),
+    [("layers=0,5", True), ("layers=5,6", False), ("protocol=scratch,commonly_used", False)],
+)
+def test_a_baseline_whose_random_layers_learn_slowly_is_named(command, tiny, cells, noted, tmp_path):
+    ended = command("-m", *tiny, cells, f"results_dir={tmp_path / 'results'}", "hydra.launcher.dry_run=true")
+    assert ended.returncode == 0, ended.stderr
+    assert (f"{NOTE} protocol=scratch" in " ".join(ended.stdout.split())) is noted
 
 
 @pytest.mark.slow

@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tlprotocols import reader
 from tlprotocols.errors import ConfigError
+from tlprotocols.migrate import identity, migrate
 from tlprotocols.reader import keys
-from tlprotocols.results import base_of, factors, load, run_id, take, write_aside
+from tlprotocols.results import base_of, factors, identifier, load, read_rows, run_id, take, write_aside
 from tlprotocols.schema import Config, factor
 
 GOLDEN = {
@@ -198,6 +201,92 @@ def test_rows_older_than_a_factor_have_its_legacy_value(tmp_path):
     table = load(tmp_path)
     assert list(table["shards"]) == [1, 1, 1]
     assert [None if n != n else n for n in table["base.shards"]] == [None, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["a,b", "c"], ["a", "b,c"]),
+        (["a,b", "c"], ["a", "b", "c"]),
+        (["a,b"], ["a", "b"]),
+        (['["a', 'b"', ' "c"]'], ["a,b", "c"]),
+    ],
+)
+def test_commas_in_the_names_of_classes_do_not_make_two_runs_one(plain, one, other):
+    def config(names):
+        made = plain("classes=groups", "classes.source=[x]", "classes.target=[y]")
+        return dataclasses.replace(made, classes=dataclasses.replace(made.classes, source=tuple(names)))
+
+    assert run_id(config(one)) != run_id(config(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("lr.low=0.0", "lr.low=-0.0"),
+        ("weight_decay=0", "weight_decay=-0.0"),
+        ("dataset.mean=[0,0,0]", "dataset.mean=[-0.0,0,0]"),
+        (
+            "classes=groups classes.source=[cat,dog] classes.target=[ship,truck]",
+            "classes=groups classes.source=[dog,cat,dog] classes.target=[truck,ship]",
+        ),
+        ("", "lr.layers.conv1=0.002"),  # lr.low
+        ("lr.layers.conv2=0.5", "lr.layers.conv1=0.002 lr.layers.conv2=0.5"),
+        ("freeze=2", "freeze=2 lr.layers.conv2=0.5"),
+    ],
+)
+def test_equal_runs_have_equal_ids(plain, one, other):
+    assert run_id(plain(*one.split())) == run_id(plain(*other.split()))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("", "lr.layers.fc8=0.02"),  # lr.high, but it decays with the low rates
+        ("", "lr.layers.conv1=0.02"),
+        ("freeze=1", "freeze=1 lr.layers.conv2=0.5"),
+        ("dataset.mean=[0.1,0.2,0.3]", "dataset.mean=[0.3,0.2,0.1]"),
+    ],
+)
+def test_unequal_runs_have_unequal_ids(plain, one, other):
+    assert run_id(plain(*one.split())) != run_id(plain(*other.split()))
+
+
+ROWS = Path(__file__).parents[1] / "results" / "tiny_imagenet" / "rows.csv"
+
+
+def test_the_committed_rows_have_the_ids_of_their_factors():
+    rows = read_rows(ROWS)
+    assert len(rows) == 512
+    assert {row["run_id"] for row in rows} == {identifier(identity(row)) for row in rows}
+
+
+@pytest.mark.parametrize("kind", ["table", "folder"])
+def test_rows_move_to_another_fingerprint_with_their_bases(tmp_path, kind):
+    results = tmp_path / ("rows.csv" if kind == "table" else "results")
+    if kind == "table":
+        shutil.copy(ROWS, results)
+    else:
+        take(ROWS, results)
+    old = read_rows(results)
+    assert migrate(results, old[0]["dataset.fingerprint"], "f" * 16) == 512
+    new = read_rows(results)
+    assert {row["dataset.fingerprint"] for row in new} == {"f" * 16}
+    assert {row["run_id"] for row in new} == {identifier(identity(row)) for row in new}
+    assert not {row["run_id"] for row in new} & {row["run_id"] for row in old}
+    bases = {row["run_id"] for row in new if row["role"] == "base"}
+    assert {row["base_id"] for row in new if row["base_id"]} == bases
+    assert sorted(row["val_top1"] for row in new) == sorted(row["val_top1"] for row in old)
+    assert migrate(results, "f" * 16, old[0]["dataset.fingerprint"]) == 512
+    assert sorted(map(repr, read_rows(results))) == sorted(map(repr, old))
+
+
+def test_a_row_whose_id_is_not_its_factors_is_not_moved(tmp_path):
+    text = ROWS.read_text().replace(",0.9,0.0005,", ",0.8,0.0005,")
+    (tmp_path / "rows.csv").write_text(text)
+    with pytest.raises(ValueError, match="nothing was changed"):
+        migrate(tmp_path / "rows.csv", read_rows(ROWS)[0]["dataset.fingerprint"], "f" * 16)
+    assert (tmp_path / "rows.csv").read_text() == text
 
 
 def base_id(config):

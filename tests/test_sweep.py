@@ -8,10 +8,10 @@ from multiprocessing import active_children
 import pytest
 
 from tlprotocols import local
-from tlprotocols.datasets.store import Store, images_needed
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.plan import plan, resolved
 from tlprotocols.results import base_of, files, load, read_row, run_id
+from tlprotocols.splits import random_halves
 from tlprotocols.sweep import sweep
 
 MACHINES = ["seconds", "images_per_second", "date", "host", "log"]  # what may differ between equal runs
@@ -97,10 +97,11 @@ def test_a_damaged_image_found_by_a_worker_is_named_and_other_classes_runs_finis
 ):
     root = make_shapes(tmp_path / "tree")
     folders = [f"dataset.root={root}", f"machine.store={tmp_path / 'store'}", f"results_dir={tmp_path / 'results'}"]
-    bad, good = (resolved(composed(*tiny, *folders, "layers=0", f"target={half}")) for half in "AB")
-    part, label = min(images_needed(bad))
-    damaged = root / part / Store.of(bad).source.classes[label] / "003.png"
+    halves = [composed(*tiny, *folders, "layers=0", f"target={half}") for half in "AB"]
+    label = random_halves(8, 0)["A"][0]
+    damaged = root / "train" / sorted(f.name for f in (root / "train").iterdir())[label] / "003.png"
     damaged.write_bytes(damaged.read_bytes()[:60])
+    bad, good = map(resolved, halves)
     planned = plan([bad, good])
     failed = local.carry_out(planned, [None], lambda what, run, detail: None)  # nobody filled the store before
     assert list(failed) == [run_id(bad)]

@@ -1,10 +1,16 @@
 """What a protocol does to a network: which layers are the base's, which learn, and at what rate."""
 
+import hashlib
+import json
+import math
+import random
+
 import pytest
 import torch
 
-from tlprotocols import checkpoints, transfer
-from tlprotocols.results import base_of, files
+from tlprotocols import checkpoints, local, transfer
+from tlprotocols.plan import plan
+from tlprotocols.results import base_of, files, read_config, read_row
 from tlprotocols.run import execute, network, selected
 from tlprotocols.train import fit
 
@@ -51,7 +57,8 @@ def copied_weights(net):
 
 
 def base_weights(config):
-    return checkpoints.load_weights(files(base_of(config)).weights)
+    paths = files(base_of(config))
+    return checkpoints.load_weights(paths.weights, read_row(paths.row)["weights_digest"])
 
 
 @pytest.mark.parametrize(("copied", "frozen"), PROTOCOLS)
@@ -141,5 +148,101 @@ def test_one_update_is_sgd_with_momentum_and_decay(protocol):
 
 
 def test_a_base_whose_weights_are_gone_is_named(protocol, cfg, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"weights.safetensors: the base's weights are gone; the same command"):
+    with pytest.raises(ValueError, match=r"weights.safetensors: the base's weights are gone; the same command"):
         network(cfg(f"results_dir={tmp_path}", "layers=3"), 4)
+
+
+def flipped(path, draw):
+    """The file with one bit of it changed."""
+    content, place = bytearray(path.read_bytes()), draw.randrange(path.stat().st_size)
+    content[place] ^= 1 << draw.randrange(8)
+    return bytes(content)
+
+
+def test_twenty_random_bytes_of_a_bases_weights_are_each_found_and_the_base_is_trained_again(cfg, tmp_path):
+    config, draw = cfg(f"results_dir={tmp_path}", "layers=3"), random.Random(0)
+    base = base_of(config)
+    row = execute(base, role="base")
+    weights = files(base).weights
+    whole = weights.read_bytes()
+    assert row["weights_digest"] == hashlib.sha256(whole).hexdigest()[:16]
+    for _ in range(20):
+        weights.write_bytes(flipped(weights, draw))
+        with pytest.raises(ValueError, match=r"weights.safetensors: the base's weights are damaged \(digest"):
+            network(config, 4)
+        assert [run.role for run in plan([config]).to_run] == ["base", "run"]
+        weights.write_bytes(whole)
+    assert [run.role for run in plan([config]).to_run] == ["run"]
+    weights.write_bytes(flipped(weights, draw))
+    assert execute(base, role="base")["weights_digest"] == row["weights_digest"]
+    assert weights.read_bytes() == whole
+
+
+def test_a_row_says_which_weights_it_was_copied_from(cfg, tmp_path):
+    config = cfg(f"results_dir={tmp_path}", "layers=3")
+    base = execute(base_of(config), role="base")
+    row = execute(config)
+    assert row["base_weights"] == base["weights_digest"]
+    assert not row["base_diverged"]
+    assert not row["base_collapsed"]
+    assert row["weights_digest"] is None  # only bases keep theirs
+    alone = execute(cfg(f"results_dir={tmp_path}", "layers=0"))
+    assert alone["base_weights"] is alone["base_diverged"] is None
+
+
+def test_a_base_without_a_digest_is_trained_again(cfg, tmp_path):
+    config = cfg(f"results_dir={tmp_path}", "layers=3")
+    execute(base_of(config), role="base")
+    path = files(base_of(config)).row
+    row = json.loads(path.read_text())
+    del row["weights_digest"]
+    path.write_text(json.dumps(row))
+    assert [run.role for run in plan([config]).to_run] == ["base", "run"]
+
+
+def test_the_runs_of_a_base_that_diverged_say_so(cfg, tmp_path):
+    config = cfg(f"results_dir={tmp_path}", "layers=3", "base.lr.high=1e30", "base.epochs=3")
+    assert execute(base_of(config), role="base")["diverged"]
+    assert execute(config)["base_diverged"]
+
+
+@pytest.mark.parametrize("rate", ["1e308", "1e38", "1e30"])
+def test_weights_that_are_no_numbers_after_one_epoch_are_called_diverged(cfg, tmp_path, rate):
+    """The mean loss of the only epoch is a number: it was computed before the update that broke the weights."""
+    broken = ("layers=0", "high_lr_layers=8", "epochs=1", "batch_size=48", "n_per_class=full", f"lr.high={rate}")
+    row = execute(cfg(f"results_dir={tmp_path}", *broken))
+    assert math.isfinite(row["train_loss"])
+    assert row["diverged"]
+
+
+def test_a_flipped_byte_of_a_checkpoint_makes_the_run_begin_again(cfg, tmp_path):
+    config, draw = cfg(f"results_dir={tmp_path}", "layers=0", "epochs=3"), random.Random(0)
+    whole = execute(cfg(f"results_dir={tmp_path / 'other'}", "layers=0", "epochs=3"))
+    net = network(config, 4)
+    sgd = transfer.optimizer(net, config)
+    path = files(config).checkpoint
+    path.parent.mkdir(parents=True)
+    for _ in range(20):
+        checkpoints.save_state(path, net, sgd, checkpoints.State(done=1, curve=[{"epoch": 1, "train_loss": 9.0}]))
+        path.write_bytes(flipped(path, draw))
+        assert checkpoints.load_state(path, net, sgd).done == 0
+        assert not path.exists()
+    assert execute(config)["train_loss"] == whole["train_loss"]
+
+
+def test_a_configuration_that_changed_on_disk_is_refused(cfg, tmp_path):
+    config = cfg(f"results_dir={tmp_path}", "layers=0")
+    (planned,) = plan([config]).to_run
+    local.freeze_config(planned)
+    paths = files(config)
+    assert read_config(paths) == config
+    text = paths.config.read_text()
+    for damaged in (
+        text.replace('"epochs": 2', '"epochs": 3', 1),
+        text[:-9],
+        "",
+        text.replace('"layers": 0', '"layers": 9'),
+    ):
+        paths.config.write_text(damaged)
+        with pytest.raises(ValueError, match=f"does not describe run {paths.id}"):
+            read_config(paths)

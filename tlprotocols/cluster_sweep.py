@@ -19,7 +19,17 @@ from tlprotocols.results import Row, files, write_aside
 from tlprotocols.scheduler import Claim
 from tlprotocols.schema import Config
 from tlprotocols.slurm import Cluster, Submitted
-from tlprotocols.sweep import MOST_ROWS, mark_asked_for, name, overview, progress_bar, summary, table
+from tlprotocols.sweep import (
+    MOST_ROWS,
+    cautions,
+    mark_asked_for,
+    name,
+    overview,
+    progress_bar,
+    read_contents,
+    summary,
+    table,
+)
 
 FIRST_LOOK, SLOWEST_LOOK = 15.0, 120.0  # seconds between two calls of squeue; it grows
 SECOND_LOOK = 4.0  # seconds until a job that left the queue without a result is looked for again
@@ -32,7 +42,10 @@ def sweep(configs: Sequence[Config], cluster: Cluster) -> list[Row | None] | Non
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=True)
     cluster.check()
+    read_contents(console, configs)
     planned = plan([resolved(slurm.on_nodes(config, cluster)) for config in configs], cluster.retry_failed)
+    for line in cautions(planned):
+        console.print(line)
     planned, queued = _with_queue(planned, cluster.retry_failed)
     remember([(planned.runs[id].config, row) for id, row in planned.rows.items()])  # nobody may have waited for them
     costs = cost(planned.to_run, here=False)

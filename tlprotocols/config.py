@@ -60,6 +60,7 @@ class Template:
     config: DictConfig
     plain: dict[str, Any]  # the same, interpolations left as they are
     interpolated: bool
+    protocol: dict[str, Any]  # name and values of the protocol that was chosen, interpolations left as they are
 
 
 class Composer:
@@ -88,6 +89,7 @@ class Composer:
             template = self._template(tuple(str(o.input_line) for o in parsed if o.key_or_group in self.groups))
             values = [o for o in parsed if o.key_or_group not in self.groups]
             cell = _assigned(template, values) or self._merged(template, values)
+            _check_protocol(cell, template.protocol)
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
         return build(cell)
@@ -104,14 +106,41 @@ class Composer:
             OmegaConf.set_struct(config, True)
             plain: Any = OmegaConf.to_container(config)
             plain["machine"] = OmegaConf.to_container(config.machine, resolve=True)  # depends on no factor
-            self.templates[chosen] = Template(config, plain, "${" in repr(plain))
+            protocol = self._protocol(whole.hydra.runtime.choices.protocol)
+            self.templates[chosen] = Template(config, plain, "${" in repr(plain), protocol)
         return self.templates[chosen]
+
+    def _protocol(self, name: str | None) -> dict[str, Any]:
+        """The name of the protocol that was chosen and what its file sets; empty if none was named."""
+        if name is None:
+            return {}
+        loaded = self.loader.repository.load_config(f"protocol/{name}")
+        content: Any = OmegaConf.to_container(loaded.config)
+        return {"name": name, **content}
 
     def _merged(self, template: Template, values: Sequence[Override]) -> dict[str, Any]:
         """Hydra's own way of applying overrides: for additions, lists and mistakes."""
         cell = template.config.copy()
         self.loader._apply_overrides_to_config(values, cell)
         return typing.cast(dict[str, Any], OmegaConf.to_container(cell, resolve=True))
+
+
+def _check_protocol(cell: Mapping[str, Any], protocol: Mapping[str, Any]) -> None:
+    """Refuse a cell that names a protocol and gives another value for what the protocol sets."""
+    if not protocol:
+        return
+    whole: Any = {**cell, "protocol": protocol}
+    if "${" in repr(protocol):
+        whole = OmegaConf.to_container(OmegaConf.create(whole), resolve=True)
+    own = whole["protocol"]
+    for key, value in own.items():
+        if key != "name" and cell[key] != value:
+            raise ConfigError(
+                key,
+                cell[key],
+                f"protocol={own['name']} means {key}={value}; leave one of the two out, or use two commands:"
+                " their rows join in one table",
+            )
 
 
 def _assigned(template: Template, values: Sequence[Override]) -> dict[str, Any] | None:

@@ -9,7 +9,8 @@ HEAD = """\
 How many layers to transfer, how many to freeze, at what rates, for how long, with n labelled images per class?
 
   python -m tlprotocols -m layers=4,5,6,7 n_per_class=10,50      eight runs and the base network they copy from
-  python -m tlprotocols -m layers=0,5 split=0,1,2,3 seed=0,1     replicates to compare in pairs
+  python -m tlprotocols -m layers=5,7 split=0,1,2,3 seed=0,1     replicates to compare in pairs
+  python -m tlprotocols -m protocol=scratch split=0,1,2,3        the baseline without transfer
   python -m tlprotocols -m layers=5,7 dataset=tiny_imagenet dataset.root=PATH
   python -m tlprotocols --cfg job                                the whole configuration, as it would run
 

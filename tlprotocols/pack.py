@@ -1,6 +1,5 @@
 """What one SLURM task does: a pack of runs, in workers of its own, one thread each."""
 
-import json
 import os
 import signal
 import sys
@@ -12,10 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
-from tlprotocols.config import build
 from tlprotocols.errors import ConfigError
 from tlprotocols.plan import Plan, Run, finished_row
-from tlprotocols.results import Files
+from tlprotocols.results import Files, read_config
 from tlprotocols.scheduler import Claim
 
 SHARED_FOLDER_LAG = 5.0  # seconds until a row that another node wrote must be visible here
@@ -74,8 +72,7 @@ class Pack:
         runs = {}
         for id, role in self.runs:
             paths = Files(Path(self.results), id)
-            config = build(json.loads(paths.config.read_bytes()))
-            config = replace(config, results_dir=self.results)
+            config = replace(read_config(paths), results_dir=self.results)
             if finished_row(config, role) is None:
                 runs[id] = Run(id, config, role, None, 0, 0)
         return Plan(tuple(runs), runs, rows={}, running=frozenset(), failed={})

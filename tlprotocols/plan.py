@@ -10,7 +10,7 @@ from typing import cast
 
 from tlprotocols.datasets import source
 from tlprotocols.hardware import precision
-from tlprotocols.results import Row, base_of, files, is_running, read_row, run_id
+from tlprotocols.results import Row, base_of, files, is_running, read_row, run_id, weights_digest
 from tlprotocols.schema import Config
 from tlprotocols.splits import check_counts, target_classes
 
@@ -76,7 +76,7 @@ def resolved(config: Config) -> Config:
         ConfigError: the images are not there, or some class has too few.
     """
     dataset, machine = config.dataset, config.machine
-    listed = source(dataset)
+    listed = source(dataset, machine.store)
     config = dataclasses.replace(
         config,
         dataset=dataclasses.replace(dataset, fingerprint=listed.fingerprint[:16]),
@@ -102,7 +102,9 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
             runs[run.base] = _run(cast(Config, base_of(config)), "base")
     needed = {run.base for run in runs.values() if run.base}
     runs = {id: dataclasses.replace(run, role="base") if id in needed else run for id, run in runs.items()}
-    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, run.role)) is not None}
+    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, run.role, False)) is not None}
+    copied = {run.base for run in runs.values() if run.base in rows and run.id not in rows}
+    rows = {id: row for id, row in rows.items() if id not in copied or finished_row(runs[id].config, "base")}
     rest = {id: files(run.config) for id, run in runs.items() if id not in rows}
     running = frozenset(id for id, paths in rest.items() if is_running(paths))
     failed = {id: paths.failure for id, paths in rest.items() if paths.failure.exists() and id not in running}
@@ -110,18 +112,25 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     return Plan(tuple(cells), runs, rows, running, {} if retry_failed else reasons)
 
 
-def finished_row(config: Config, role: str) -> Row | None:
+def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
     """The row of a run that has left all that is asked of it: None if it must still run.
 
-    A curve if there should be one, and a base's weights, which other runs do not keep.
+    A curve if there should be one, and a base's weights, which other runs do not keep. `verify` compares these with the
+    digest in the row: a base whose weights are damaged, or have no digest, is trained again.
     """
     paths = files(config)
-    row, wanted = read_row(paths.row), {paths.curve: config.curve, paths.weights: role == "base"}
-    return row if all(path.exists() for path, needed in wanted.items() if needed) else None
+    row = read_row(paths.row)
+    if row is None or (config.curve and not paths.curve.exists()):
+        return None
+    if role != "base":
+        return row
+    digest = row.get("weights_digest")
+    whole = weights_digest(paths.weights) == digest if verify else paths.weights.exists()
+    return row if digest and whole else None
 
 
 def _run(config: Config, role: str) -> Run:
-    base, listed = base_of(config), source(config.dataset)
+    base, listed = base_of(config), source(config.dataset, config.machine.store)
     counts: Sequence[int] = listed.counts["train"]
     labels, n = target_classes(config, listed.classes), config.n_per_class
     images = sum(counts[label] for label in labels) if n == "full" else len(labels) * int(n)

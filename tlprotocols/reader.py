@@ -87,7 +87,7 @@ def _number(kind: type, value: Any, key: str, about: Mapping[str, Any]) -> Any:
         (about["low"] is None or value >= about["low"]) and (about["high"] is None or value <= about["high"])
     ):
         raise ConfigError(key, value, legal)
-    return kind(value)
+    return value if kind is bool else kind(value) + 0  # -0.0 becomes 0.0
 
 
 def _range(about: Mapping[str, Any]) -> str:
@@ -98,7 +98,7 @@ def _range(about: Mapping[str, Any]) -> str:
 
 
 def keys(kind: type = Config, path: str = "") -> list[tuple[str, Mapping[str, Any]]]:
-    """Every key that can be set, dotted, with what the schema says of it."""
+    """Every key that can be set, dotted, with what the schema says of it and its `type`."""
     found: list[tuple[str, Mapping[str, Any]]] = []
     hints = _hints(kind)
     for field in dataclasses.fields(kind):
@@ -106,7 +106,7 @@ def keys(kind: type = Config, path: str = "") -> list[tuple[str, Mapping[str, An
         if dataclasses.is_dataclass(hint):
             found += keys(typing.cast(type, hint), f"{path}{field.name}.")
         else:
-            found.append((path + field.name, field.metadata))
+            found.append((path + field.name, {**field.metadata, "type": hint}))
     return found
 
 

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import sys
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,18 @@ if TYPE_CHECKING:
     import pandas
 
 COUNTS = ("n_per_class", "base.n_per_class")  # columns of whole numbers and `full`
-TEXTS = ("run_id", "base_id", "dataset.fingerprint", "classes.source", "classes.target", "host")
+TEXTS = (
+    "run_id",
+    "base_id",
+    "base_weights",
+    "weights_digest",
+    "dataset.fingerprint",
+    "classes.source",
+    "classes.target",
+    "host",
+)
 IDENTITY = 1  # version of the rule below; raise it and every id changes
+DIGEST = 16  # hexadecimal digits that are kept of a SHA-256: 64 bits
 Row = dict[str, Any]
 
 
@@ -37,20 +48,48 @@ def factors(config: Config) -> Row:
     What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, and a
     later factor that still has its legacy value.
     """
+    return {key: _text_of(value) if isinstance(value, tuple) else value for key, value in _identity(config).items()}
+
+
+def _identity(config: Config) -> Row:
+    """Every factor that can matter, lists as tuples."""
     if config.layers == 0:
         config = dataclasses.replace(config, base=dataclasses.replace(config.base, name="none"))
     flat = _flat(config, "")
     if config.base.name == "none":
         flat = {key: value for key, value in flat.items() if not key.startswith("base.")}
-    return {key: value for key, value in flat.items() if value is not None}
+    idle = {f"lr.layers.{name}" for name, rate in config.lr.layers.items() if _is_default_rate(config, name, rate)}
+    return {key: value for key, value in flat.items() if value is not None and key not in idle}
+
+
+def _is_default_rate(config: Config, layer: str, rate: float) -> bool:
+    """Whether an explicit rate of a layer changes nothing: the layer is frozen, or has that rate anyway."""
+    place, low = config.model.stages.index(layer), len(config.model.stages) - config.high_lr_layers
+    return place < config.freeze or (place < low and rate == config.lr.low)
+
+
+def _text_of(values: tuple[Any, ...]) -> str:
+    """A list in a cell of the table: `a,b`; in JSON where an item has a comma itself."""
+    texts = [str(value) for value in values]
+    return json.dumps(texts, ensure_ascii=False) if any("," in text for text in texts) else ",".join(texts)
 
 
 def run_id(config: Config) -> str:
     """Same factors, same id, on whatever machine: 64 bits of SHA-256 of the factors in canonical JSON."""
-    legacy = _legacy(type(config))  # type: ignore[arg-type]  # classes are hashable
-    named = {key: value for key, value in factors(config).items() if key not in legacy or value != legacy[key]}
-    text = json.dumps({"identity": IDENTITY, **named}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return identifier(_identity(config), type(config))
+
+
+def identifier(named: Row, kind: type = Config) -> str:
+    """The id of these factors. A list is hashed as its joined text, unless an item has a comma itself: such lists
+    stay lists, since ['a,b', 'c'] and ['a', 'b,c'] would join to one text."""
+    legacy = _legacy(kind)
+    content = {key: value for key, value in named.items() if key not in legacy or value != legacy[key]}
+    hashed = {
+        key: _text_of(value) if isinstance(value, tuple) and not any("," in str(item) for item in value) else value
+        for key, value in content.items()
+    }
+    text = json.dumps({"identity": IDENTITY, **hashed}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
 
 def base_of(config: Config) -> Config | None:
@@ -90,7 +129,9 @@ def _flat(values: Any, path: str) -> Row:
         elif isinstance(value, dict):
             found |= {f"{key}.{name}": rate for name, rate in value.items()}
         else:  # a group's name stands for the group: `dataset`, not `dataset.name`
-            found[key.removesuffix(".name")] = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            found[key.removesuffix(".name")] = (
+                tuple(sorted(set(value))) if field.metadata["unordered"] and value else value
+            )
     return found
 
 
@@ -101,6 +142,15 @@ def _legacy(kind: Any) -> Row:
 
     known = {key: about["legacy"] for key, about in keys(kind)}
     return {key: value for key, value in known.items() if value is not dataclasses.MISSING}
+
+
+def weights_digest(path: Path) -> str | None:
+    """The digest of a file of weights as it is now; None if there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
+    except FileNotFoundError:
+        return None
 
 
 def write_aside(path: Path, content: str | bytes) -> None:
@@ -184,6 +234,26 @@ def is_running(paths: Files) -> bool:
     return False
 
 
+def read_config(paths: Files) -> Config:
+    """The configuration of a run as it was planned.
+
+    Raises:
+        ValueError: the file is gone or damaged: it does not describe this run.
+    """
+    from tlprotocols.reader import build
+
+    try:
+        config = build(json.loads(paths.config.read_bytes()))
+        found = run_id(config)
+    except (OSError, ValueError) as error:
+        found = f"unreadable: {error}"
+    if found != paths.id:
+        raise ValueError(
+            f"{paths.config}: does not describe run {paths.id} ({found}); delete it and run the same command again"
+        )
+    return config
+
+
 def read_row(path: Path) -> Row | None:
     """A row, or None if the run is not finished."""
     try:
@@ -204,7 +274,7 @@ def load(results: str | os.PathLike[str] = "results", bases: bool = False) -> "p
     """
     import pandas
 
-    rows = [row for row in _rows(Path(results).expanduser()) if bases or row.get("role", "run") == "run"]
+    rows = [row for row in read_rows(Path(results).expanduser()) if bases or row.get("role", "run") == "run"]
     columns = list(dict.fromkeys(key for row in map(_completed, rows) for key in row))
     table = pandas.DataFrame([_completed(_present(row)) for row in rows], columns=columns or None)
     by = [c for c in ("dataset", "split", "target", "seed", "n_per_class", "layers", "freeze") if c in table]
@@ -218,22 +288,29 @@ def take(table: str | os.PathLike[str], results: str | os.PathLike[str]) -> int:
     """
     folder = Path(results).expanduser() / "rows"
     folder.mkdir(parents=True, exist_ok=True)
-    new = [row for row in _rows(Path(table)) if not (folder / f"{row['run_id']}.json").exists()]
+    new = [row for row in read_rows(Path(table)) if not (folder / f"{row['run_id']}.json").exists()]
     for row in new:
         there = _present(row)
         write_aside(folder / f"{row['run_id']}.json", json.dumps({key: there.get(key) for key in row}, indent=1))
     return len(new)
 
 
-def _rows(path: Path) -> list[Row]:
-    """Rows as they were kept, in a folder or in one file."""
+def read_rows(path: Path) -> list[Row]:
+    """Rows as they were written: of a results folder, or of an exported table.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file.
+    """
     if path.suffix == ".parquet":
         import pandas
 
-        return [{str(key): value for key, value in row.items()} for row in pandas.read_parquet(path).to_dict("records")]
+        return [
+            whole_numbers({str(key): value for key, value in row.items()})
+            for row in pandas.read_parquet(path).to_dict("records")
+        ]
     if path.suffix == ".csv":
         with path.open(newline="") as file:
-            return [{key: _cell(key, text) for key, text in row.items()} for row in csv.DictReader(file)]
+            return [whole_numbers({key: _cell(key, text) for key, text in row.items()}) for row in csv.DictReader(file)]
     if path.is_dir():
         found = sorted(file for file in os.listdir(path / "rows") if file[0] != ".") if (path / "rows").is_dir() else []
         return [json.loads((path / "rows" / name).read_bytes()) for name in found]
@@ -250,6 +327,22 @@ def _cell(key: str, text: str) -> Any:
         except ValueError:
             pass
     return text
+
+
+def whole_numbers(row: Row) -> Row:
+    """Whole numbers as such: in a column with missing values pandas makes them fractions."""
+    return row | {
+        key: int(row[key])
+        for key in _whole_factors() & row.keys()
+        if isinstance(row[key], float) and row[key] == row[key]
+    }
+
+
+@functools.cache
+def _whole_factors() -> frozenset[str]:
+    from tlprotocols.reader import keys
+
+    return frozenset(key for key, about in keys() if int in (about["type"], *typing.get_args(about["type"])))
 
 
 def _present(row: Row) -> Row:

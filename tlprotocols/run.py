@@ -76,15 +76,20 @@ class Log:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
 
 
-def selected(config: Config, part: str, where: torch.device) -> Images:
-    """The images of one part that the run uses: its classes, its first n of each for training, all for validation."""
+def selected(config: Config, part: str, where: torch.device, log: Callable[[str], None] = lambda line: None) -> Images:
+    """The images of one part that the run uses: its classes, its first n of each for training, all for validation.
+
+    Each has been compared with its checksum; `log` receives which classes had to be decoded again.
+    """
     store = Store.of(config)
-    labels, offsets = target_classes(config, store.source.classes), store.offsets(part)
-    counts = [store.source.counts[part][label] for label in labels]
+    labels, offsets = target_classes(config, store.classes), store.offsets(part)
+    counts = [store.counts(part)[label] for label in labels]
     places = [
         chosen(config, label, n) if part == "train" else np.arange(n) for label, n in zip(labels, counts, strict=True)
     ]
     rows = np.concatenate([offsets[label] + place for label, place in zip(labels, places, strict=True)])
+    for name in store.verify(part, rows):
+        log(f"the image cache was damaged: class {name} was decoded again ({part})")
     units = np.repeat(np.arange(len(labels)), [len(place) for place in places])
     return Images(torch.from_numpy(store.rows(part)), rows, torch.from_numpy(units), where).moved()
 
@@ -95,7 +100,9 @@ def network(config: Config, classes: int) -> models.Network:
     net = models.build(config, classes)
     base = base_of(config)
     if base is not None:
-        transfer.copy(checkpoints.load_weights(files(base, config.results_dir).weights), net, config.layers)
+        paths = files(base, config.results_dir)
+        digest = (read_row(paths.row) or {}).get("weights_digest")
+        transfer.copy(checkpoints.load_weights(paths.weights, digest), net, config.layers)
     transfer.freeze(net, config.freeze)
     return net
 
@@ -111,7 +118,7 @@ def measure(
     """Train the network and return its measurements, each a column."""
     where, started = torch.device(device(config.machine)), time.monotonic()
     Store.of(config).ensure(images_needed(config), workers=1)
-    train, val = (selected(config, part, where) for part in ("train", "val"))
+    train, val = (selected(config, part, where, log) for part in ("train", "val"))
     classes = int(val.labels.max()) + 1
     net = network(config, classes).to(where).to(memory_format=torch.channels_last)
     sgd = transfer.optimizer(net, config)
@@ -143,8 +150,7 @@ def measure(
     train_loss = state.curve[-1]["train_loss"]
     training_seconds = time.monotonic() - begun
     learned, tested = evaluate(net, config, train), evaluate(net, config, val)
-    if role == "base":
-        checkpoints.save_weights(paths.weights, net)
+    digest = checkpoints.save_weights(paths.weights, net) if role == "base" else None
     updates = state.done * math.ceil(len(train) / config.batch_size)
     return {
         "train_loss": train_loss,
@@ -155,7 +161,8 @@ def measure(
         **_halves(tested.right, val.labels.cpu().numpy()),
         **_best(config, state, paths),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
-        "diverged": not math.isfinite(train_loss),
+        "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
+        "weights_digest": digest,
         "classes_learned": classes,
         "train_images": len(train),
         "updates": updates,
@@ -163,6 +170,11 @@ def measure(
         "images_per_second": round(state.done * len(train) / training_seconds, 1),
         "device": device_name(where.type),
     }
+
+
+def _finite(net: models.Network, *losses: float) -> bool:
+    """Whether all losses and all weights are numbers: weights may overflow in the update after the last loss."""
+    return all(map(math.isfinite, losses)) and all(bool(value.isfinite().all()) for value in net.parameters())
 
 
 def _halves(right: np.ndarray, labels: np.ndarray) -> Row:
@@ -186,9 +198,16 @@ def _best(config: Config, state: checkpoints.State, paths: Files) -> Row:
 
 
 def _base_columns(config: Config) -> Row:
+    """What the row says of the base network: which it was, its weights, its accuracy, and whether it learned."""
     base = base_of(config)
-    row = read_row(files(base, config.results_dir).row) if base else None
-    return {"base_id": run_id(base) if base else None, "base_top1": row["val_top1"] if row else None}
+    row = (read_row(files(base, config.results_dir).row) or {}) if base else {}
+    return {
+        "base_id": run_id(base) if base else None,
+        "base_weights": row.get("weights_digest"),
+        "base_top1": row.get("val_top1"),
+        "base_collapsed": row.get("collapsed"),
+        "base_diverged": row.get("diverged"),
+    }
 
 
 def provenance() -> Row:

@@ -26,20 +26,21 @@ def factor(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     legacy: object = dataclasses.MISSING,
+    unordered: bool = False,
 ) -> Any:
     """A value that changes what is computed. `legacy` is the value that a later factor had before it existed:
-    while a run has it, its id stays what it was."""
-    return _field(doc, low, high, choices, True, legacy)
+    while a run has it, its id stays what it was. `unordered`: a list whose order and repetitions change nothing."""
+    return _field(doc, low, high, choices, True, legacy, unordered)
 
 
 def setting(doc: str, *, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
     """A value of the machine or of the record keeping: it never enters an id."""
-    return _field(doc, low, None, choices, False, dataclasses.MISSING)
+    return _field(doc, low, None, choices, False, dataclasses.MISSING, False)
 
 
-def _field(doc: str, low: Any, high: Any, choices: Any, is_factor: bool, legacy: object) -> Any:
-    about = {"doc": doc, "low": low, "high": high, "choices": choices, "factor": is_factor, "legacy": legacy}
-    return dataclasses.field(metadata=about)
+def _field(doc: str, low: Any, high: Any, choices: Any, is_factor: bool, legacy: object, unordered: bool) -> Any:
+    about = {"doc": doc, "low": low, "high": high, "choices": choices, "factor": is_factor}
+    return dataclasses.field(metadata=about | {"legacy": legacy, "unordered": unordered})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +117,8 @@ class Classes:
     """How the classes fall into half A and half B."""
 
     name: str = factor("random halves by split, yosinski's four lists, natman, or explicit groups", choices=CLASSES)
-    source: tuple[str, ...] | None = factor("names of the source classes (classes=groups)")
-    target: tuple[str, ...] | None = factor("names of the target classes (classes=groups)")
+    source: tuple[str, ...] | None = factor("names of the source classes (classes=groups)", unordered=True)
+    target: tuple[str, ...] | None = factor("names of the target classes (classes=groups)", unordered=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,11 @@ class Config(Recipe):
     curve: bool = setting("also evaluate after every epoch and keep the curve")
     results_dir: str = setting("folder of the results")
 
+    @property
+    def all_new_layers_high(self) -> bool:
+        """Whether every layer that is neither copied nor frozen starts at the high rate."""
+        return max(self.layers, self.freeze) + self.high_lr_layers >= len(self.model.stages)
+
     def check(self) -> None:
         """Refuse what cannot be run.
 
@@ -186,6 +192,10 @@ class Config(Recipe):
         self._check_pixels()
         if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
             raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
+        if self.classes.name in ("groups", "natman") and self.split:
+            raise ConfigError(
+                "split", self.split, f"must be 0 with classes={self.classes.name}, which has one split only"
+            )
 
     def _check_pixels(self) -> None:
         least, most = {"alexnet": (63, 512), "alexnet_small": (16, 96)}[self.model.name]

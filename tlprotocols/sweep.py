@@ -13,11 +13,14 @@ from rich.table import Table
 
 from tlprotocols import local
 from tlprotocols.cost import Cost, cost, remember
+from tlprotocols.datasets import source
 from tlprotocols.plan import Plan, Run, plan, resolved
 from tlprotocols.results import Row, factors, files, read_row, run_id, write_aside
 from tlprotocols.schema import Config
 
 MEASURED = {"val_top1": "top-1", "val_loss": "val loss", "train_loss": "train loss", "base_top1": "base top-1"}
+MARKS = ("collapsed", "diverged", "base_collapsed", "base_diverged")
+WORTH_A_LINE = 2.0  # seconds
 MOST_ROWS = 60  # of a table in a terminal
 
 
@@ -30,8 +33,11 @@ def sweep(
     the GPU it is pinned to. `dry_run` only prints the plan, which is also the state of a sweep that is under way.
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    read_contents(console, configs)
     planned = plan([resolved(config) for config in configs], retry_failed)
     costs = cost(planned.to_run, here=True)
+    for line in cautions(planned):
+        console.print(line, soft_wrap=True)
     if dry_run:
         console.print(overview(planned, costs))
         print(summary(planned, costs, len(slots)))
@@ -58,6 +64,32 @@ def sweep(
     for id in planned.running:
         console.print(f"running in another process: {name(planned, planned.runs[id])}", soft_wrap=True)
     return rows
+
+
+def read_contents(console: Console, configs: Sequence[Config]) -> None:
+    """Read the content of images that were never read, or that changed: it decides which runs these are."""
+    for listed in {id(s): s for s in (source(c.dataset, c.machine.store) for c in configs)}.values():
+        total = listed.unread
+        if not total:
+            continue
+        begun = time.monotonic()
+        with progress_bar(console, transient=True) as progress:
+            task = progress.add_task("reading image files", total=total, unit="files")
+            listed.read(lambda images, task=task: progress.advance(task, images))  # type: ignore[misc]
+        if time.monotonic() - begun >= WORTH_A_LINE:
+            console.print(f"{total:,} image files read for their digest ({time.monotonic() - begun:.0f} s)")
+
+
+def cautions(planned: Plan) -> list[str]:
+    """What a reader of the table should know of it, a line each."""
+    weak = [run for run in planned.asked if run.config.layers == 0 and not run.config.all_new_layers_high]
+    if not weak:
+        return []
+    rest = len(weak[0].config.model.stages) - weak[0].config.high_lr_layers
+    return [
+        f"note: layers=0 with high_lr_layers={weak[0].config.high_lr_layers} trains {rest} random layers at the low"
+        " rate; the baseline without transfer is protocol=scratch"
+    ]
 
 
 def summary(planned: Plan, costs: Cost, slots: int) -> str:
@@ -117,7 +149,7 @@ def table(planned: Plan, rows: Sequence[Row | None]) -> Table:
         values = [
             f"{100 * row[k]:.1f}%" if "top1" in k and row.get(k) is not None else _number(row.get(k)) for k in MEASURED
         ]
-        marks = " ".join(mark for mark in ("collapsed", "diverged") if row[mark])
+        marks = ", ".join(mark.replace("_", " ") for mark in MARKS if row.get(mark))
         shown.add_row(id, *(str(row.get(key, "")) for key in varying), *values, marks)
     return shown
 
@@ -157,15 +189,22 @@ def _announce(console: Console, planned: Plan, costs: Cost, slots: int) -> None:
         console.print("failed runs stay failed: hydra.launcher.retry_failed=true tries them again")
 
 
-def progress_bar(console: Console) -> Progress:
-    """With the time left."""
+def progress_bar(console: Console, transient: bool = False) -> Progress:
+    """With the time left. A `transient` one is gone when it ends, and is for terminals alone."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    return Progress(*columns, MofNCompleteColumn(), TextColumn("{task.fields[unit]}"), console=console)
+    return Progress(
+        *columns,
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        console=console,
+        transient=transient,
+        disable=transient and not console.is_terminal,
+    )
 
 
 def _fill_store(console: Console, planned: Plan) -> None:
     missing = local.missing_images(planned)
-    total = sum(store.source.counts[part][label] for store, jobs in missing.items() for part, label in jobs)
+    total = sum(store.counts(part)[label] for store, jobs in missing.items() for part, label in jobs)
     if not total:
         return
     begun = time.monotonic()

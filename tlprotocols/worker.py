@@ -1,14 +1,12 @@
 """A worker: a process with one thread that executes one run after another, as it is told through a pipe."""
 
-import json
 import os
 import signal
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tlprotocols.reader import build
-from tlprotocols.results import Files, write_aside
+from tlprotocols.results import Files, read_config, write_aside
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -30,7 +28,7 @@ def serve(pipe: Connection, gpu: str | None) -> None:
         paths = Files(Path(results), run_id)
         try:
             stop.busy = True
-            config = build(json.loads(paths.config.read_bytes()))
+            config = read_config(paths)
             execute(config, role, advance=lambda images: pipe.send(("advance", images)), stop=lambda: stop.came)
         except (BrokenPipeError, EOFError):  # the parent is gone, and with it everybody who wants this result
             return

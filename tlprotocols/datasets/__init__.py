@@ -2,7 +2,9 @@
 decodes them once, whatever the source."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,15 +19,33 @@ class Source(Protocol):
 
     classes: tuple[str, ...]
     counts: dict[str, tuple[int, ...]]  # images by part ("train", "val") and label
-    fingerprint: str  # changes whenever classes or images do
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs whenever classes, or the content of images, differ. Hexadecimal."""
+
+    @property
+    def unread(self) -> int:
+        """Images whose content must still be read before the fingerprint is known."""
+
+    def read(self, advance: Callable[[int], None]) -> None:
+        """Read that content. `advance` receives numbers of images."""
 
     def reader(self, part: str, label: int) -> Reader:
         """What reads one class, in whatever process: it carries that class alone, not a list of a million files."""
 
 
+def source(dataset: Dataset, store: str | Path) -> Source:
+    """The source that `dataset` names, listed once per process; `store` keeps what is known of its content.
+
+    Raises:
+        ConfigError: the images are not there.
+    """
+    return _listed(replace(dataset, fingerprint=""), Path(store).expanduser())
+
+
 @cache
-def source(dataset: Dataset) -> Source:
-    """The source that `dataset` names, listed once per process. Raises ConfigError if the images are not there."""
+def _listed(dataset: Dataset, store: Path) -> Source:
     if dataset.name == "glyphs":
         from tlprotocols.datasets.glyphs import Glyphs
 
@@ -36,4 +56,4 @@ def source(dataset: Dataset) -> Source:
         return Cifar(dataset)
     from tlprotocols.datasets.folders import ImageFiles
 
-    return ImageFiles(dataset)
+    return ImageFiles(dataset, store)

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 in torchvision's formats."""
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,11 @@ class Cifar:
         }
         self.counts = {part: tuple(map(len, rows)) for part, rows in self.rows.items()}
         self.fingerprint = hashlib.sha256(f"{dataset.name} {self.counts}".encode()).hexdigest()
+
+    unread = 0  # images: the content is known
+
+    def read(self, advance: Callable[[int], None]) -> None:
+        """Nothing is left to read."""
 
     def reader(self, part: str, label: int) -> Reader:
         """What reads one class, in the archive's order."""

@@ -2,13 +2,16 @@
 
 import hashlib
 import os
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tlprotocols.datasets import Reader
+from tlprotocols.datasets.digests import Content, Digests, read_file
 from tlprotocols.errors import ConfigError
 from tlprotocols.schema import Dataset
 
@@ -26,8 +29,12 @@ LAYOUTS = {
 class ImageFiles:
     """The source of the store for images in files, a class per folder, in torchvision's order of names."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        """List the files. Raises ConfigError if the root is not laid out as the data set needs."""
+    def __init__(self, dataset: Dataset, store: Path) -> None:
+        """List the files; `store` keeps the digests of their content.
+
+        Raises:
+            ConfigError: the root is not laid out as the data set needs.
+        """
         self.root = _root(dataset)
         finders = {"tiny_imagenet": _tiny_imagenet, "imagenet": _two_trees, "folder": _any_tree}
         self.files: dict[str, list[list[str]]]
@@ -39,36 +46,68 @@ class ImageFiles:
                         "dataset.root", self.root, f"class {name} has no image for {part}; add some or remove it"
                     )
         self.counts = {part: tuple(map(len, files)) for part, files in self.files.items()}
-        digest = hashlib.sha256()
-        for part, files in sorted(self.files.items()):
-            for name, found in zip(self.classes, files, strict=True):
-                # one size per class tells the same names at another resolution apart; all of them would cost a
-                # question per file to a shared disk
-                size = os.path.getsize(found[0])
-                digest.update(f"{part}/{name}/{size}/{'/'.join(map(os.path.basename, found))}\n".encode())
-        self.fingerprint = digest.hexdigest()
+        by_class = {
+            f"{part}/{name}": found
+            for part, files in sorted(self.files.items())
+            for name, found in zip(self.classes, files, strict=True)
+        }
+        self.digests = Digests(self.root, by_class, store)
+
+    @property
+    def unread(self) -> int:
+        """Images whose content has not been read yet, or not since they changed."""
+        return sum(len(self.digests.files[name]) for name in self.digests.unread)
+
+    def read(self, advance: Callable[[int], None]) -> None:
+        """Read the content of all images that is not known yet."""
+        self.digests.read(advance)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the names of classes and files, and of the content of every file, in their order."""
+        lines = (f"{name}\0{digest}\n" for name, digest in self.digests.read().items())
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def reader(self, part: str, label: int) -> Reader:
         """What reads one class."""
-        return partial(read_images, self.files[part][label])
+        digest = self.digests.known.get(f"{part}/{self.classes[label]}")
+        return partial(read_images, self.files[part][label], digest)
 
 
-def read_images(files: list[str], side: int) -> np.ndarray:
-    """Some images, uint8 (count, side, side, 3). Raises ConfigError naming a file that cannot be decoded."""
-    return np.stack([read_image(file, side) for file in files])
+def read_images(files: list[str], digest: str | None, side: int) -> np.ndarray:
+    """Some images, uint8 (count, side, side, 3).
+
+    Raises:
+        ConfigError: a file cannot be decoded, or the files are not those of the digest any more.
+    """
+    content, images = Content(), []
+    for file in files:
+        data = read_file(file)
+        content.add(file, data)
+        images.append(read_image(file, side, data))
+    if digest is not None and content.hex() != digest:
+        raise ConfigError(
+            "dataset.root",
+            os.path.dirname(files[0]),
+            "these images changed after the sweep was planned; run the same command again",
+        )
+    return np.stack(images)
 
 
-def read_image(file: str | Path, side: int) -> np.ndarray:
+def read_image(file: str | Path, side: int, data: bytes | None = None) -> np.ndarray:
     """One image as torchvision's Resize(side) and CenterCrop(side) leave it: uint8 (side, side, 3).
 
-    Grey, palette and CMYK images become RGB. Raises ConfigError naming the file if it cannot be decoded.
+    Grey, palette and CMYK images become RGB. `data` is the content of the file, where it has been read already.
+
+    Raises:
+        ConfigError: names the file if it cannot be decoded.
     """
     try:
-        with Image.open(file) as opened:
+        with Image.open(file if data is None else BytesIO(data)) as opened:
             picture = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ConfigError(
-            "dataset.root", file, f"cannot be read as an image ({error}); mend or remove the file"
+            "dataset.root", file, f"cannot be read as an image ({error}); fix or delete this file"
         ) from error
     width, height = picture.size
     short, long = min(width, height), int(side * max(width, height) / min(width, height))

@@ -6,6 +6,7 @@ function of its class and its number, and features learned on one half of the ch
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -49,6 +50,11 @@ class Glyphs:
             digest.update((font_folder() / face).read_bytes())
         digest.update("".join(self.characters).encode())
         self.fingerprint = digest.hexdigest()
+
+    unread = 0  # images: the content is known
+
+    def read(self, advance: Callable[[int], None]) -> None:
+        """Nothing is left to read."""
 
     def reader(self, part: str, label: int) -> Reader:
         """What draws one class. Validation pictures are drawn from other numbers."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from tlprotocols.schema import Config
+from tlprotocols.config.schema import Config
 
 VARIED = ("layers", "freeze", "n_per_class", "split", "target", "seed", "high_lr_layers", "decay_epochs")
 UNIT = ["split", "target", "seed"]

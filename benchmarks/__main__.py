@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.tables import Tables, markdown, shown
 from benchmarks.timing import machine
-from tlprotocols.worker import ONE_THREAD
+from tlprotocols.launching.worker import ONE_THREAD
 
 NAMES = ("step", "data", "plan", "load", "growth", "sweep", "tiny_sweep", "techniques", "gpu")
 REPEATED = ("sweep", "tiny_sweep", "techniques")

@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from tlprotocols import models
-from tlprotocols.rates import rate
-from tlprotocols.reader import build
+from tlprotocols.config.schema import Config
+from tlprotocols.config.validate import build
+from tlprotocols.lr_schedule import rate
 from tlprotocols.results import base_of
-from tlprotocols.schema import Config
+from tlprotocols.training import models
 
 
 @dataclass

@@ -21,14 +21,14 @@ from benchmarks.decode import decode
 from benchmarks.pictures import jpegs
 from benchmarks.tables import Row, Tables
 from benchmarks.timing import alternating, ratio
-from tlprotocols.augment import cut, normalised, train_draws
-from tlprotocols.config import load
-from tlprotocols.datasets.folders import ImageFiles
-from tlprotocols.datasets.store import Store
-from tlprotocols.local import cores
-from tlprotocols.plan import resolved
-from tlprotocols.schema import Config
-from tlprotocols.train import Images
+from tlprotocols.config.compose import load
+from tlprotocols.config.schema import Config
+from tlprotocols.images.augment import cut, normalised, train_draws
+from tlprotocols.images.cache import Store
+from tlprotocols.images.folders import ImageFiles
+from tlprotocols.launching.pool import cores
+from tlprotocols.planning.plan import resolved
+from tlprotocols.training.loop import Images
 
 
 def measure(full: bool = False, *, root: str | None = None, classes: int = 40, repetitions: int = 5) -> Tables:

@@ -1,6 +1,6 @@
 """Decoding and nothing else, for processes that import nothing else."""
 
-from tlprotocols.datasets.folders import read_images
+from tlprotocols.images.folders import read_images
 
 
 def decode(job: tuple[list[str], int]) -> int:

@@ -31,13 +31,13 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from tlprotocols import models, transfer
-from tlprotocols.augment import cut, normalised, train_draws
-from tlprotocols.gradient import arithmetic
+from tlprotocols.config.schema import Config
+from tlprotocols.config.validate import build
 from tlprotocols.hardware import one_thread
-from tlprotocols.reader import build
-from tlprotocols.schema import Config
-from tlprotocols.train import Images, evaluate, fit
+from tlprotocols.images.augment import cut, normalised, train_draws
+from tlprotocols.training import models, transfer
+from tlprotocols.training.loop import Images, evaluate, fit
+from tlprotocols.training.shards import arithmetic
 
 Row = dict[str, Any]
 Window = tuple[int, float, float]  # images, and from when to when a process trained on them

@@ -9,12 +9,12 @@ import torch
 
 from benchmarks.plan import planned, write_rows
 from benchmarks.tables import Row, Tables
-from tlprotocols import models, transfer
-from tlprotocols.config import load
+from tlprotocols.config.compose import load
 from tlprotocols.hardware import one_thread
-from tlprotocols.plan import plan
+from tlprotocols.planning.plan import plan
 from tlprotocols.results import load as load_rows
-from tlprotocols.train import Images, evaluate, fit
+from tlprotocols.training import models, transfer
+from tlprotocols.training.loop import Images, evaluate, fit
 
 
 def measure(full: bool = False, *, root: str | None = None, scale: float = 1.0) -> Tables:

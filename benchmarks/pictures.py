@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from tlprotocols.config import load
-from tlprotocols.datasets.glyphs import Glyphs
-from tlprotocols.schema import Config
+from tlprotocols.config.compose import load
+from tlprotocols.config.schema import Config
+from tlprotocols.images.glyphs import Glyphs
 
 
 def draw(root: Path, labels: Sequence[int], side: int, suffix: str = "png", most: int = 100) -> Path:

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from benchmarks.tables import Row, Tables
-from tlprotocols.config import composer
-from tlprotocols.plan import plan, resolved
+from tlprotocols.config.compose import composer
+from tlprotocols.config.schema import Config
+from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.results import factors, files
-from tlprotocols.schema import Config
 
 SAMPLE = 20  # cells composed by Hydra alone
 MEASURED = {

@@ -14,11 +14,11 @@ from torch import nn
 
 from benchmarks.tables import Row, Tables
 from benchmarks.timing import alternating, ratio
-from tlprotocols import models, transfer
-from tlprotocols.config import load
+from tlprotocols.config.compose import load
+from tlprotocols.config.schema import Config
 from tlprotocols.hardware import one_thread, processor_has_bf16
-from tlprotocols.schema import Config
-from tlprotocols.train import Images, fit
+from tlprotocols.training import models, transfer
+from tlprotocols.training.loop import Images, fit
 
 NETS = {  # name: overrides, classes
     "alexnet_small, glyphs 32 px": (["dataset=glyphs", "layers=0"], 500),

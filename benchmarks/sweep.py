@@ -20,10 +20,10 @@ from statistics import mean, median
 
 from benchmarks.pictures import draw
 from benchmarks.tables import Row, Tables
-from tlprotocols.config import load as configuration
-from tlprotocols.datasets import source
+from tlprotocols.config.compose import load as configuration
+from tlprotocols.images import source
+from tlprotocols.images.splits import halves
 from tlprotocols.results import load
-from tlprotocols.splits import halves
 
 Outcome = tuple[float, dict[str, float]]  # seconds of a command line, mean accuracy by images per class
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tlprotocols import local, worker
+from tlprotocols.launching import pool as local
+from tlprotocols.launching import worker
 
 NAMES = ("two_threads", "process_per_run", "loader", "contiguous")
 
@@ -36,7 +37,8 @@ def contiguous() -> None:
     import torch
 
     torch.channels_last = torch.contiguous_format
-    from tlprotocols import gradient, train
+    from tlprotocols.training import loop as train
+    from tlprotocols.training import shards as gradient
 
     before = train.normalised
     for module in (gradient, train):
@@ -48,8 +50,9 @@ def loader() -> None:
     import torch
     from torch.utils.data import DataLoader, Subset
 
-    from tlprotocols import run, train
-    from tlprotocols.datasets.folders import read_image
+    from tlprotocols.images.folders import read_image
+    from tlprotocols.training import loop as train
+    from tlprotocols.training import run
 
     class Pictures(torch.utils.data.Dataset):
         def __init__(self, files: list[str], side: int) -> None:

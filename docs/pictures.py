@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from tlprotocols.datasets.glyphs import Glyphs
+from tlprotocols.images.glyphs import Glyphs
 
 HERE = Path(__file__).parent
 JOB = ["-m", "layers=4,5,6,7", "n_per_class=10,50"]

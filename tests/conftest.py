@@ -13,10 +13,10 @@ import torch
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
-from tlprotocols.config import composer
-from tlprotocols.datasets.store import Store
-from tlprotocols.plan import resolved
-from tlprotocols.schema import Config
+from tlprotocols.config.compose import composer
+from tlprotocols.config.schema import Config
+from tlprotocols.images.cache import Store
+from tlprotocols.planning.plan import resolved
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)  # a test fails every time or never
 settings.load_profile("repeatable")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from tlprotocols.augment import Draws, _by_index, centre_draws, cut, normalised, train_draws
+from tlprotocols.images.augment import Draws, _by_index, centre_draws, cut, normalised, train_draws
 
 SIDE = 20
 PICTURES = np.random.RandomState(0).randint(0, 256, (40, SIDE, SIDE, 3), dtype=np.uint8)

@@ -12,7 +12,7 @@ from benchmarks import data, gpu, growth, load, plan, step, sweep, techniques, t
 from benchmarks.__main__ import NAMES
 from benchmarks.tables import markdown, shown
 from tlprotocols import hardware
-from tlprotocols.stages import ALEXNET
+from tlprotocols.config.models import ALEXNET
 
 SMALL = "alexnet_small, glyphs 32 px"
 

@@ -9,9 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tlprotocols.config import CONF, build, composer, keys, load
+from tlprotocols.config.compose import CONF, build, composer, keys, load
+from tlprotocols.config.schema import (
+    AUGMENTS,
+    PRECISIONS,
+    SCHEDULES,
+    Base,
+    Classes,
+    Config,
+    Dataset,
+    Machine,
+    Model,
+    Rates,
+)
 from tlprotocols.errors import ConfigError
-from tlprotocols.schema import AUGMENTS, PRECISIONS, SCHEDULES, Base, Classes, Config, Dataset, Machine, Model, Rates
 
 NEEDS = {  # what a choice cannot do without
     "model=alexnet": ["dataset.side=64", "dataset.pixels=64"],

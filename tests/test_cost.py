@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from tlprotocols.cost import REMEMBERED, START, Cost, cost, kind, rates_file, remember
 from tlprotocols.hardware import device_name
-from tlprotocols.plan import Run, plan
-from tlprotocols.sweep import summary, sweep
+from tlprotocols.launching.driver import summary, sweep
+from tlprotocols.planning.cost import REMEMBERED, START, Cost, cost, kind, rates_file, remember
+from tlprotocols.planning.plan import Run, plan
 
 OURS, THEIRS = device_name("cpu"), "a processor that is not here"
 
@@ -121,8 +121,8 @@ def test_a_store_that_only_the_nodes_can_write_to_leaves_a_guess(config, tmp_pat
 def test_processes_that_remember_at_once_lose_nothing(config, tmp_path):
     script = (
         "import sys\n"
-        "from tlprotocols.config import load\n"
-        "from tlprotocols.cost import remember\n"
+        "from tlprotocols.config.compose import load\n"
+        "from tlprotocols.planning.cost import remember\n"
         "config, me = load(*sys.argv[2:]), sys.argv[1]\n"
         "for n in range(50):\n"
         "    remember([(config, {'run_id': me, 'device': f'{me} {n}', 'images_per_second': 1.0})])\n"

@@ -16,16 +16,16 @@ import torchvision
 from PIL import Image, ImageFont
 from torchvision import transforms
 
-from tlprotocols import datasets
-from tlprotocols.datasets import source
-from tlprotocols.datasets import store as store_module
-from tlprotocols.datasets.folders import read_image
-from tlprotocols.datasets.glyphs import FACES, Glyphs, characters, font_folder
-from tlprotocols.datasets.store import Store, _checked, images_needed
+from tlprotocols import images as datasets
 from tlprotocols.errors import ConfigError
-from tlprotocols.plan import plan, resolved
+from tlprotocols.images import source
+from tlprotocols.images import cache as store_module
+from tlprotocols.images.cache import Store, _checked, images_needed
+from tlprotocols.images.folders import read_image
+from tlprotocols.images.glyphs import FACES, Glyphs, characters, font_folder
+from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.results import files
-from tlprotocols.run import execute, selected
+from tlprotocols.training.run import execute, selected
 
 NOISE = Image.fromarray(np.random.RandomState(0).randint(0, 256, (37, 53, 3), dtype=np.uint8))
 
@@ -521,8 +521,8 @@ def test_a_process_killed_while_it_decodes_leaves_what_it_had_decoded(store, tin
     jobs = {(part, label) for part in ("train", "val") for label in range(8)}
     script = (
         "import os, signal, sys\n"
-        "from tlprotocols.config import load\n"
-        "from tlprotocols.datasets import store\n"
+        "from tlprotocols.config.compose import load\n"
+        "from tlprotocols.images import cache as store\n"
         "store.KEPT_AFTER, classes = 0.0, []\n"
         "def advance(images):\n"
         "    classes.append(images)\n"
@@ -544,8 +544,8 @@ def test_two_processes_that_fill_the_store_at_once_agree(store, composed, tiny, 
     jobs = [(part, label) for part in ("train", "val") for label in range(8)]
     script = (
         "import sys\n"
-        "from tlprotocols.config import load\n"
-        "from tlprotocols.datasets.store import Store\n"
+        "from tlprotocols.config.compose import load\n"
+        "from tlprotocols.images.cache import Store\n"
         "if __name__ == '__main__':\n"
         f"    Store.of(load(*sys.argv[1:])).ensure({jobs}, 2)\n"
     )

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from tlprotocols import gradient, transfer
-from tlprotocols.gradient import Dropout, Gradient
-from tlprotocols.models import build
+from tlprotocols.training import shards as gradient
+from tlprotocols.training import transfer
+from tlprotocols.training.models import build
+from tlprotocols.training.shards import Dropout, Gradient
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from hydra_plugins.tlprotocols_launcher.local import LocalLauncher
-from tlprotocols import hardware, pack
+from tlprotocols import hardware
 from tlprotocols.errors import ConfigError
+from tlprotocols.launching.slurm import job as pack
 
 
 @pytest.fixture

@@ -31,16 +31,16 @@ def test_the_core_knows_neither_analysis_nor_launchers(file):
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("schema", "torch numpy pandas hydra omegaconf"),
+        ("config.schema", "torch numpy pandas hydra omegaconf"),
         ("results", "torch torchvision numpy pandas hydra"),
-        ("splits", "torch torchvision pandas hydra"),
-        ("config", "torch torchvision numpy pandas"),
-        ("reader", "torch torchvision numpy pandas hydra omegaconf"),
-        ("worker", "torch torchvision pandas hydra omegaconf"),
-        ("run", "torchvision pandas hydra omegaconf"),
-        ("plan", "torch torchvision pandas"),
-        ("sweep", "torch torchvision pandas"),
-        ("rates", "torch torchvision numpy pandas"),
+        ("images.splits", "torch torchvision pandas hydra"),
+        ("config.compose", "torch torchvision numpy pandas"),
+        ("config.validate", "torch torchvision numpy pandas hydra omegaconf"),
+        ("launching.worker", "torch torchvision pandas hydra omegaconf"),
+        ("training.run", "torchvision pandas hydra omegaconf"),
+        ("planning.plan", "torch torchvision pandas"),
+        ("launching.driver", "torch torchvision pandas"),
+        ("lr_schedule", "torch torchvision numpy pandas"),
         ("__main__", "torch torchvision pandas"),
     ],
 )
@@ -53,8 +53,8 @@ def test_what_starts_fast_imports_nothing_heavy(module, heavy):
 def test_a_plan_is_made_without_torch(tiny):
     script = (
         "import sys\n"
-        "from tlprotocols.config import load\n"
-        "from tlprotocols.plan import plan, resolved\n"
+        "from tlprotocols.config.compose import load\n"
+        "from tlprotocols.planning.plan import plan, resolved\n"
         f"planned = plan([resolved(load(*{tiny}))])\n"
         "assert len(planned.to_run) == 2\n"
         "print('torch' in sys.modules)\n"

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from tlprotocols.reader import keys
+from tlprotocols.config.validate import keys
 from tlprotocols.results import base_of, files, load, run_id
-from tlprotocols.run import execute
+from tlprotocols.training.run import execute
 
 
 @pytest.fixture

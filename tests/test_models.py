@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.models import AlexNet
 
-from tlprotocols import models, transfer
+from tlprotocols.training import models, transfer
 
 LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 

@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tlprotocols import cluster_sweep, pack, scheduler, slurm
-from tlprotocols.config import read
-from tlprotocols.cost import kind, rates_file
+from tlprotocols.config.compose import CONF, read
+from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError, Stopped
-from tlprotocols.plan import Run, plan
+from tlprotocols.launching.slurm import job as pack
+from tlprotocols.launching.slurm import queue as scheduler
+from tlprotocols.launching.slurm import submit as slurm
+from tlprotocols.launching.slurm import wait as cluster_sweep
+from tlprotocols.launching.slurm.queue import Claim
+from tlprotocols.planning.cost import kind, rates_file
+from tlprotocols.planning.plan import Run, plan
 from tlprotocols.results import Files, files
-from tlprotocols.run import execute
-from tlprotocols.scheduler import Claim
-from tlprotocols.schema import Config
+from tlprotocols.training.run import execute
 
-OPTIONS = Path(slurm.__file__).with_name("conf") / "hydra" / "launcher" / "slurm.yaml"
+OPTIONS = CONF / "hydra" / "launcher" / "slurm.yaml"
 
 
 def options(**changes: object) -> dict[str, object]:

@@ -3,9 +3,9 @@
 import pytest
 
 from tlprotocols.errors import ConfigError
-from tlprotocols.plan import plan
+from tlprotocols.planning.plan import plan
 from tlprotocols.results import base_of, run_id
-from tlprotocols.run import execute
+from tlprotocols.training.run import execute
 
 
 @pytest.fixture

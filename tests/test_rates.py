@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlprotocols.rates import table
+from tlprotocols.lr_schedule import table
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 LOW = [(30, 0.001), (60, 0.0001), (90, 0.00001)]  # (first epoch after it, rate)
@@ -105,7 +105,7 @@ def test_frozen_layers_have_no_rate(composed):
 
 def test_the_printed_table_is_the_one_written_by_hand(command):
     asked = ("dataset=imagenet", "layers=6", "freeze=6", "high_lr_layers=1", "decay_epochs=5")
-    assert command(*asked, module="tlprotocols.rates").stdout.split("\n") == [
+    assert command(*asked, module="tlprotocols.lr_schedule").stdout.split("\n") == [
         "epochs         fc7      fc8",
         "0-4          0.001     0.01",
         "5-29         0.001    0.001",
@@ -118,6 +118,6 @@ def test_the_printed_table_is_the_one_written_by_hand(command):
 
 
 def test_a_wrong_value_prints_no_table(command):
-    ended = command("layers=9", module="tlprotocols.rates")
+    ended = command("layers=9", module="tlprotocols.lr_schedule")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("layers=9: must be from 0 to 7")

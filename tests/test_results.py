@@ -11,12 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tlprotocols import reader
+from tlprotocols.config import validate as reader
+from tlprotocols.config.schema import Config, factor
+from tlprotocols.config.validate import keys
 from tlprotocols.errors import ConfigError
 from tlprotocols.migrate import identity, migrate
-from tlprotocols.reader import keys
 from tlprotocols.results import base_of, factors, identifier, load, read_rows, run_id, take, write_aside
-from tlprotocols.schema import Config, factor
 
 GOLDEN = {
     "": "60f6d566642fd92e",

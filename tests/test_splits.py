@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlprotocols.errors import ConfigError
-from tlprotocols.splits import PUBLISHED, check_counts, chosen, halves, random_halves, target_classes
+from tlprotocols.images.splits import PUBLISHED, check_counts, chosen, halves, random_halves, target_classes
 
 SYNSETS = tuple(pd.read_csv(PUBLISHED)["synset"])
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tlprotocols.config import composer
+from tlprotocols.config.compose import composer
+from tlprotocols.config.studies import cells, cells_by_sweep
 from tlprotocols.errors import ConfigError
+from tlprotocols.launching.driver import shared
 from tlprotocols.results import run_id
-from tlprotocols.studies import cells, cells_by_sweep
-from tlprotocols.sweep import shared
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 CELLS = {

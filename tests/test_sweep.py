@@ -7,12 +7,12 @@ from multiprocessing import active_children
 
 import pytest
 
-from tlprotocols import local
 from tlprotocols.hardware import SHARED_BY
-from tlprotocols.plan import plan, resolved
+from tlprotocols.images.splits import random_halves
+from tlprotocols.launching import pool as local
+from tlprotocols.launching.driver import sweep
+from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.results import base_of, files, load, read_row, run_id
-from tlprotocols.splits import random_halves
-from tlprotocols.sweep import sweep
 
 MACHINES = ["seconds", "images_per_second", "date", "host", "log"]  # what may differ between equal runs
 CELLS = ["layers=0", "layers=5", "layers=5 split=1", "layers=5", "layers=7 n_per_class=2"]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from tlprotocols import checkpoints, train, transfer
-from tlprotocols.datasets.store import Store
+from tlprotocols.images.cache import Store
+from tlprotocols.images.splits import halves
 from tlprotocols.results import base_of, files, read_row
-from tlprotocols.run import execute, network, selected
-from tlprotocols.splits import halves
-from tlprotocols.train import Images, evaluate, fit, room
+from tlprotocols.training import checkpoints, transfer
+from tlprotocols.training import loop as train
+from tlprotocols.training.loop import Images, evaluate, fit, room
+from tlprotocols.training.run import execute, network, selected
 
 CPU = torch.device("cpu")
 MACHINES = ("seconds", "images_per_second", "date", "host", "log", "device")  # what may differ between equal runs

@@ -8,11 +8,12 @@ import random
 import pytest
 import torch
 
-from tlprotocols import checkpoints, local, transfer
-from tlprotocols.plan import plan
+from tlprotocols.launching import pool as local
+from tlprotocols.planning.plan import plan
 from tlprotocols.results import base_of, files, read_config, read_row
-from tlprotocols.run import execute, network, selected
-from tlprotocols.train import fit
+from tlprotocols.training import checkpoints, transfer
+from tlprotocols.training.loop import fit
+from tlprotocols.training.run import execute, network, selected
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 CPU = torch.device("cpu")

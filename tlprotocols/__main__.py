@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlprotocols.config import CONF, build, explained
+from tlprotocols.config.compose import CONF, build, explained
 from tlprotocols.errors import ConfigError, RunsFailed
 
 
@@ -18,7 +18,7 @@ def run(config: DictConfig) -> float | None:
 
     Our own launchers never call this: even a single run is a sweep of one (hydra.mode in conf/config.yaml).
     """
-    from tlprotocols.sweep import sweep
+    from tlprotocols.launching.driver import sweep
 
     (row,) = sweep([build(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))], [None])
     return row["val_top1"] if row else None
@@ -27,7 +27,7 @@ def run(config: DictConfig) -> float | None:
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 some runs failed, 2 the command cannot be run, 130 interrupted."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        from tlprotocols.help import text
+        from tlprotocols.config.help import text
 
         print(text())
         return

@@ -6,7 +6,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-from tlprotocols.schema import Machine
+from tlprotocols.config.schema import Machine
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
 DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")  # one is there if a driver is: in a container, in WSL2

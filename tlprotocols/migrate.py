@@ -10,9 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from tlprotocols.config import load
-from tlprotocols.datasets import source
-from tlprotocols.reader import keys
+from tlprotocols.config.compose import load
+from tlprotocols.config.validate import keys
+from tlprotocols.images import source
 from tlprotocols.results import DIGEST, Row, identifier, read_rows, whole_numbers
 
 FACTORS = {key.removesuffix(".name") for key, about in keys() if about["factor"]} - {"lr.layers"}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from tlprotocols.schema import Config, Rates
+from tlprotocols.config.schema import Config, Rates
 
 if TYPE_CHECKING:
     import pandas
@@ -138,7 +138,7 @@ def _flat(values: Any, path: str) -> Row:
 @functools.cache
 def _legacy(kind: Any) -> Row:
     """Values that later factors had before they existed."""
-    from tlprotocols.reader import keys
+    from tlprotocols.config.validate import keys
 
     known = {key: about["legacy"] for key, about in keys(kind)}
     return {key: value for key, value in known.items() if value is not dataclasses.MISSING}
@@ -240,7 +240,7 @@ def read_config(paths: Files) -> Config:
     Raises:
         ValueError: the file is gone or damaged: it does not describe this run.
     """
-    from tlprotocols.reader import build
+    from tlprotocols.config.validate import build
 
     try:
         config = build(json.loads(paths.config.read_bytes()))
@@ -340,7 +340,7 @@ def whole_numbers(row: Row) -> Row:
 
 @functools.cache
 def _whole_factors() -> frozenset[str]:
-    from tlprotocols.reader import keys
+    from tlprotocols.config.validate import keys
 
     return frozenset(key for key, about in keys() if int in (about["type"], *typing.get_args(about["type"])))
 

@@ -7,10 +7,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from tlprotocols.config import Composer
+from tlprotocols.config.compose import Composer
+from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError
 from tlprotocols.results import Row
-from tlprotocols.schema import Config
 
 
 class LocalLauncher(Launcher):
@@ -34,7 +34,7 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run every cell, or none if one of them cannot be run."""
-        from tlprotocols.sweep import sweep
+        from tlprotocols.launching.driver import sweep
 
         self._check()
         configs = [self.composer(overrides) for overrides in job_overrides]
@@ -50,7 +50,8 @@ class LocalLauncher(Launcher):
 
     def _slots(self, config: Config) -> list[str | None]:
         """One per worker: the GPU it is pinned to, or None."""
-        from tlprotocols import hardware, local
+        from tlprotocols import hardware
+        from tlprotocols.launching import pool as local
 
         if hardware.device(config.machine) == "cpu":
             return [None] * (self.workers or local.cores())

@@ -8,7 +8,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from tlprotocols.config import Composer, read
+from tlprotocols.config.compose import Composer, read
 from tlprotocols.errors import ConfigError
 
 
@@ -28,9 +28,9 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submit every cell, or none if one of them cannot be run."""
-        from tlprotocols.cluster_sweep import sweep
-        from tlprotocols.scheduler import NoAnswer
-        from tlprotocols.slurm import Cluster
+        from tlprotocols.launching.slurm.queue import NoAnswer
+        from tlprotocols.launching.slurm.submit import Cluster
+        from tlprotocols.launching.slurm.wait import sweep
 
         cluster: Cluster = read(Cluster, self.options, "hydra.launcher.")
         configs = [self.composer(overrides) for overrides in job_overrides]

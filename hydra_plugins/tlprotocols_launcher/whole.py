@@ -10,8 +10,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
 
-from tlprotocols import studies
-from tlprotocols.config import Composer
+from tlprotocols.config import studies
+from tlprotocols.config.compose import Composer
 from tlprotocols.errors import RunsFailed
 
 
@@ -47,7 +47,7 @@ class WholeSweeper(BasicSweeper):
             (cells,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
         jobs = self.launcher.launch(cells, initial_job_idx=0)
         if self.study and self.config.hydra.launcher.get("dry_run"):
-            from tlprotocols.sweep import shared
+            from tlprotocols.launching.driver import shared
 
             print(shared(by_sweep, Composer(self.hydra_context.config_loader, self.config)))
         failed = sum(job.status is JobStatus.FAILED for job in jobs)

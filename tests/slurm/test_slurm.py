@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.conftest import ROOT, SLURM, CommandLine, until
-from tlprotocols.config import build
+from tlprotocols.config.compose import build
 from tlprotocols.results import base_of, load, run_id
 
 pytestmark = pytest.mark.slurm

@@ -1,0 +1,1 @@
+"""From the command line to a typed, checked configuration, and who a run is."""

@@ -1,0 +1,180 @@
+"""From the command line to a `Config`: composition by Hydra, types and ranges by `reader`. OmegaConf stops here."""
+
+import copy
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tlprotocols.config.schema import Config
+from tlprotocols.config.validate import build, keys, read, unknown
+from tlprotocols.errors import ConfigError
+
+__all__ = ["CONF", "Composer", "build", "composer", "explained", "keys", "load", "read", "unknown"]
+PACKAGE = Path(__file__).parents[1]
+CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # of a wheel, of a checkout
+
+
+def by_n(n: int | str, settings: Mapping[int | str, Any]) -> Any:
+    """The resolver `${by_n:${n_per_class},{10: 6, full: 5}}`: a value that goes with the size of the data set."""
+    if n not in settings:
+        raise ConfigError("n_per_class", n, f"must be one of {', '.join(map(str, settings))} with this protocol")
+    return settings[n]
+
+
+OmegaConf.register_new_resolver("by_n", by_n, replace=True)
+
+
+def load(*overrides: str, config_name: str = "config") -> Config:
+    """The configuration that `python -m tlprotocols` would run with these overrides: for notebooks and tests."""
+    return composer(config_name)(overrides)
+
+
+def composer(config_name: str = "config", config_dir: str | None = None) -> "Composer":
+    """A composer outside of a Hydra application. `config_dir` is searched before the package's own conf/."""
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.plugins import Plugins
+    from hydra.core.utils import setup_globals
+    from hydra.types import RunMode
+
+    setup_globals()
+    Plugins.instance()
+    path = create_config_search_path(str(CONF))
+    if config_dir:
+        path.prepend("command-line", f"file://{config_dir}")
+    loader = ConfigLoaderImpl(path)
+    return Composer(loader, loader.load_configuration(config_name, [], RunMode.MULTIRUN))
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a choice of config groups comes to, before single values are set."""
+
+    config: DictConfig
+    plain: dict[str, Any]  # the same, interpolations left as they are
+    interpolated: bool
+    protocol: dict[str, Any]  # name and values of the protocol that was chosen, interpolations left as they are
+
+
+class Composer:
+    """Composes many cells of one sweep: fully once per choice of config groups, by value within such a choice.
+
+    A full composition takes 50 ms, of which nearly all goes into the defaults list and the YAML files; setting values
+    in plain dictionaries takes a tenth of a millisecond. A test holds that both ways agree.
+    """
+
+    def __init__(self, loader: Any, master: DictConfig) -> None:
+        """`loader` is Hydra's config loader, `master` the sweep's own configuration as Hydra composed it."""
+        self.loader, self.master = loader, master
+        self.parser = OverridesParser.create(config_loader=loader)
+        self.groups = {g for g in master.hydra.runtime.choices if not str(g).startswith("hydra/")}
+        self.templates: dict[tuple[str, ...], Template] = {}
+        self.parsed: dict[str, Override] = {}
+
+    def __call__(self, overrides: Sequence[str]) -> Config:
+        """The configuration of one cell.
+
+        Raises:
+            ConfigError: an unknown key, a value of the wrong type or out of range: one line that names it.
+        """
+        try:
+            parsed = [self._parse(override) for override in overrides]
+            template = self._template(tuple(str(o.input_line) for o in parsed if o.key_or_group in self.groups))
+            values = [o for o in parsed if o.key_or_group not in self.groups]
+            cell = _assigned(template, values) or self._merged(template, values)
+            _check_protocol(cell, template.protocol)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explained(error, overrides) from error
+        return build(cell)
+
+    def _parse(self, override: str) -> Override:
+        if override not in self.parsed:
+            (self.parsed[override],) = self.parser.parse_overrides([override])
+        return self.parsed[override]
+
+    def _template(self, chosen: tuple[str, ...]) -> Template:
+        if chosen not in self.templates:
+            whole = self.loader.load_sweep_config(self.master, list(chosen))
+            config = OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"])
+            OmegaConf.set_struct(config, True)
+            plain: Any = OmegaConf.to_container(config)
+            plain["machine"] = OmegaConf.to_container(config.machine, resolve=True)  # depends on no factor
+            protocol = self._protocol(whole.hydra.runtime.choices.protocol)
+            self.templates[chosen] = Template(config, plain, "${" in repr(plain), protocol)
+        return self.templates[chosen]
+
+    def _protocol(self, name: str | None) -> dict[str, Any]:
+        """The name of the protocol that was chosen and what its file sets; empty if none was named."""
+        if name is None:
+            return {}
+        loaded = self.loader.repository.load_config(f"protocol/{name}")
+        content: Any = OmegaConf.to_container(loaded.config)
+        return {"name": name, **content}
+
+    def _merged(self, template: Template, values: Sequence[Override]) -> dict[str, Any]:
+        """Hydra's own way of applying overrides: for additions, lists and mistakes."""
+        cell = template.config.copy()
+        self.loader._apply_overrides_to_config(values, cell)
+        return typing.cast(dict[str, Any], OmegaConf.to_container(cell, resolve=True))
+
+
+def _check_protocol(cell: Mapping[str, Any], protocol: Mapping[str, Any]) -> None:
+    """Refuse a cell that names a protocol and gives another value for what the protocol sets."""
+    if not protocol:
+        return
+    whole: Any = {**cell, "protocol": protocol}
+    if "${" in repr(protocol):
+        whole = OmegaConf.to_container(OmegaConf.create(whole), resolve=True)
+    own = whole["protocol"]
+    for key, value in own.items():
+        if key != "name" and cell[key] != value:
+            raise ConfigError(
+                key,
+                cell[key],
+                f"protocol={own['name']} means {key}={value}; leave one of the two out, or use two commands:"
+                " their rows join in one table",
+            )
+
+
+def _assigned(template: Template, values: Sequence[Override]) -> dict[str, Any] | None:
+    """The template with single values set; None if some override is more, or less, than that."""
+    cell = copy.deepcopy(template.plain)
+    for override in values:
+        value, node = override.value(), cell
+        *path, last = override.key_or_group.split(".")
+        for name in path:
+            node = node.get(name, {}) if isinstance(node, dict) else {}
+        is_plain = override.type is OverrideType.CHANGE and override.package is None
+        is_leaf = isinstance(node, dict) and last in node and not isinstance(node[last], dict | list)
+        if not (is_plain and is_leaf) or isinstance(value, dict | list) or "${" in str(value):
+            return None
+        node[last] = value
+    if template.interpolated:
+        return typing.cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(cell), resolve=True))
+    return cell
+
+
+def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
+    """Hydra's and OmegaConf's many-line complaints in one line."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, ConfigError):
+            return inner
+        if isinstance(inner, OmegaConfBaseException) and "is not in struct" in str(inner):
+            key = str(inner.full_key)
+            return unknown(key, next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "..."))
+        if isinstance(inner, MissingConfigException) and "/" in (inner.missing_cfg_file or ""):
+            group, _, choice = str(inner.missing_cfg_file).rpartition("/")
+            return ConfigError(group, choice, f"must be one of {', '.join(inner.options or [])}")
+        inner = inner.__cause__ or inner.__context__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = "; ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line)
+    return ConfigError("command line", " ".join(overrides), words)

@@ -1,0 +1,216 @@
+"""Every factor of a run: its name, its type, its legal values and one line of help.
+
+Types and ranges stand here, values in `conf/*.yaml`, and neither holds both. A field made by `factor` changes what
+is computed and enters the identity of a run; one made by `setting` belongs to the machine and does not.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from tlprotocols.config.models import STAGES
+from tlprotocols.errors import ConfigError
+
+SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both")
+AUGMENTS = ("none", "crop", "flip", "crop_flip")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
+BASES = ("trained", "self", "none")
+CLASSES = ("random", "yosinski", "natman", "groups")
+
+
+def factor(
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    legacy: object = dataclasses.MISSING,
+    unordered: bool = False,
+) -> Any:
+    """A value that changes what is computed. `legacy` is the value that a later factor had before it existed:
+    while a run has it, its id stays what it was. `unordered`: a list whose order and repetitions change nothing."""
+    return _field(doc, low, high, choices, True, legacy, unordered)
+
+
+def setting(doc: str, *, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A value of the machine or of the record keeping: it never enters an id."""
+    return _field(doc, low, None, choices, False, dataclasses.MISSING, False)
+
+
+def _field(doc: str, low: Any, high: Any, choices: Any, is_factor: bool, legacy: object, unordered: bool) -> Any:
+    about = {"doc": doc, "low": low, "high": high, "choices": choices, "factor": is_factor}
+    return dataclasses.field(metadata=about | {"legacy": legacy, "unordered": unordered})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decay:
+    """A learning rate that falls in steps."""
+
+    high: float = factor("initial rate of the layers at the high rate", low=0)
+    step: int = factor("epochs between two falls of a rate", low=1)
+    gamma: float = factor("what a rate is multiplied by when it falls", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates(Decay):
+    """The two rates of a transfer protocol, and explicit ones for single layers."""
+
+    low: float = factor("initial rate of all other layers", low=0)
+    layers: dict[str, float] = factor("explicit initial rate of one layer, as in lr.layers.conv1=0.0005", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one network is trained, whatever it was copied from."""
+
+    epochs: int = factor("passes over the training images", low=1)
+    batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
+    shards: int = factor("parts of a batch that learn at once, a core each; a GPU takes it whole", low=1, legacy=1)
+    momentum: float = factor("momentum of SGD", low=0, high=1)
+    weight_decay: float = factor("L2 penalty of SGD, on the layers that learn", low=0)
+    dropout: float = factor("share of units dropped before fc6 and before fc7", low=0, high=0.99)
+    augment: str = factor("what varies a training image from epoch to epoch", choices=AUGMENTS)
+    precision: str = factor("arithmetic; auto: bf16 where the processor is built for it, else fp32", choices=PRECISIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Where images come from and what the deterministic part of their preparation is."""
+
+    name: str = factor("the images", choices=DATASETS)
+    root: str | None = setting("folder of the images; glyphs need none")
+    download: bool = setting("let torchvision fetch cifar10 and cifar100 into the root")
+    side: int = factor("images are resized to this shorter side and cut square, in pixels", low=8)
+    pixels: int = factor("side of the crop that a network sees", low=8)
+    pad: int = factor("black pixels added on every side before a random crop", low=0)
+    mean: tuple[float, ...] = factor("mean of red, green, blue that is subtracted, on a scale of 0 to 1")
+    std: tuple[float, ...] = factor("standard deviation of red, green, blue that is divided by", low=1e-6)
+    val_per_class: int = factor("last images of a class held out where a folder has no val/", low=1)
+    fingerprint: str = factor("hash of class names and file names; filled in when the images are listed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The network."""
+
+    name: str = factor("the network", choices=tuple(STAGES))
+    width: float = factor("channels and units, as a multiple of the model's own", low=0.05, high=4)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the transferable layers, input first; the last one is always new."""
+        return STAGES[self.name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base(Recipe):
+    """The network that a run copies from, and how that one was trained: itself a run."""
+
+    name: str = factor("trained on the source classes, self: on the target classes, none", choices=BASES)
+    n_per_class: int | str = factor("training images per class of the base, or full", low=1, choices=("full",))
+    lr: Decay = factor("the base's learning rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """How the classes fall into half A and half B."""
+
+    name: str = factor("random halves by split, yosinski's four lists, natman, or explicit groups", choices=CLASSES)
+    source: tuple[str, ...] | None = factor("names of the source classes (classes=groups)", unordered=True)
+    target: tuple[str, ...] | None = factor("names of the target classes (classes=groups)", unordered=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What differs between computers and must not differ in results."""
+
+    device: str = setting("where to compute", choices=("auto", "cpu", "cuda"))
+    store: str = setting("folder of the decoded images, shared by all runs; ~ is your home")
+    checkpoint_minutes: float = setting("least time between two checkpoints of a run", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Recipe):
+    """One run: everything that decides its numbers, and the settings of the machine."""
+
+    layers: int = factor("first layers copied from the base network; 0: no transfer", low=0)
+    freeze: int = factor("first layers that never learn", low=0)
+    freeze_random: bool = factor("allow freeze > layers, that is layers frozen at their random weights")
+    n_per_class: int | str = factor("training images per target class, nested, or full", low=1, choices=("full",))
+    subset: str = factor(
+        "which images: the first in file order, or a random order by seed", choices=("first", "random")
+    )
+    split: int = factor("which class split", low=0, high=2**32 - 1)
+    target: str = factor("which half of the split is learned; the other half is the source", choices=("A", "B"))
+    seed: int = factor("which replicate of initialisation and order", low=0)
+    high_lr_layers: int = factor("last layers that start at lr.high; the others start at lr.low", low=0)
+    decay_epochs: int = factor("epochs before the high rate falls", low=0)
+    schedule: str = factor("what decay_epochs does (docs/fidelity.md, reading 3)", choices=SCHEDULES)
+    lr: Rates = factor("learning rates")
+    dataset: Dataset = factor("images")
+    model: Model = factor("network")
+    base: Base = factor("what is copied from")
+    classes: Classes = factor("class split")
+    machine: Machine = setting("the computer")
+    curve: bool = setting("also evaluate after every epoch and keep the curve")
+    results_dir: str = setting("folder of the results")
+
+    @property
+    def all_new_layers_high(self) -> bool:
+        """Whether every layer that is neither copied nor frozen starts at the high rate."""
+        return max(self.layers, self.freeze) + self.high_lr_layers >= len(self.model.stages)
+
+    def check(self) -> None:
+        """Refuse what cannot be run.
+
+        Raises:
+            ConfigError: names the key, its value and what is legal.
+        """
+        count = len(self.model.stages)
+        names = f"{self.model.stages[0]}..{self.model.stages[-1]} of {self.model.name}"
+        for key, value, most in (
+            ("layers", self.layers, count - 1),
+            ("freeze", self.freeze, count - 1),
+            ("high_lr_layers", self.high_lr_layers, count),
+        ):
+            if value > most:
+                raise ConfigError(key, value, f"must be from 0 to {most} ({names}; the last layer is always new)")
+        if self.freeze > self.layers and not self.freeze_random:
+            raise ConfigError(
+                "freeze",
+                self.freeze,
+                f"must be at most layers={self.layers}; to freeze random layers say freeze_random=true",
+            )
+        if self.layers and self.base.name == "none":
+            raise ConfigError("layers", self.layers, "must be 0 with base=none; say base=trained or base=self to copy")
+        if self.schedule == "step_all" and self.decay_epochs == 0:
+            raise ConfigError("decay_epochs", 0, "must be at least 1 with schedule=step_all")
+        for name in self.lr.layers:
+            if name not in self.model.stages:
+                raise ConfigError(f"lr.layers.{name}", self.lr.layers[name], f"must name one of {names}")
+        self._check_pixels()
+        if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
+            raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
+        if self.classes.name in ("groups", "natman") and self.split:
+            raise ConfigError(
+                "split", self.split, f"must be 0 with classes={self.classes.name}, which has one split only"
+            )
+
+    def _check_pixels(self) -> None:
+        least, most = {"alexnet": (63, 512), "alexnet_small": (16, 96)}[self.model.name]
+        room = self.dataset.side + 2 * self.dataset.pad
+        if not least <= self.dataset.pixels <= min(most, room):
+            raise ConfigError(
+                "dataset.pixels",
+                self.dataset.pixels,
+                f"must be from {least} to {min(most, room)} for {self.model.name} "
+                f"(dataset.side={self.dataset.side}, dataset.pad={self.dataset.pad})",
+            )
+        if self.model.name == "alexnet" and self.model.width != 1:
+            raise ConfigError(
+                "model.width", self.model.width, "must be 1 for torchvision's alexnet; alexnet_small varies"
+            )
+        for key in ("mean", "std"):
+            if len(getattr(self.dataset, key)) != 3:
+                raise ConfigError(f"dataset.{key}", list(getattr(self.dataset, key)), "must be three numbers")

@@ -1,0 +1,120 @@
+"""Plain nested values to a `Config`, typed and checked: works where Hydra is not installed, as in a worker."""
+
+import dataclasses
+import difflib
+import functools
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tlprotocols.config.schema import Config
+from tlprotocols.errors import ConfigError
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """Typed and checked configuration of nested plain values, as YAML or a frozen configuration file holds them."""
+    config: Config = read(Config, values)
+    config.check()
+    return config
+
+
+def read(kind: Any, values: Any, path: str = "") -> Any:
+    """An instance of the dataclass `kind`; `path` is the key under which `values` stand, for messages."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(path.rstrip("."), values, "is a group of keys; set one of them, or choose a file of conf/")
+    hints, fields = _hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            raise unknown(f"{path}{key}", values[key])
+    read_fields = {}
+    for name, field in fields.items():
+        if name in values:
+            read_fields[name] = _value(hints[name], values[name], path + name, field.metadata)
+        elif (legacy := field.metadata["legacy"]) is not dataclasses.MISSING:
+            read_fields[name] = legacy  # frozen, or written as a recipe, before the factor existed
+        else:
+            raise ConfigError(path + name, "", "is missing from the configuration")
+    return kind(**read_fields)
+
+
+_hints = functools.cache(typing.get_type_hints)
+
+
+def _value(hint: Any, value: Any, key: str, about: Mapping[str, Any]) -> Any:
+    """`value` as the type `hint`, inside its range."""
+    if dataclasses.is_dataclass(hint):
+        return read(hint, value, key + ".")
+    origin, kinds = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(key, value, "is a group of keys; set one of them")
+        return {k: _value(kinds[1], v, f"{key}.{k}", about) for k, v in value.items() if v is not None}
+    if type(None) in kinds:
+        if value is None:
+            return None
+        rest = [k for k in kinds if k is not type(None)]
+        return _value(rest[0], value, key, about)
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise ConfigError(key, value, "must be a list, as in [a,b]")
+        return tuple(_value(kinds[0], v, key, about) for v in value)
+    number = next((k for k in (bool, int, float) if k is hint or k in kinds), None)
+    if about["choices"] and (value in about["choices"] or number is None):
+        return _choice(value, key, about)
+    return _number(number, value, key, about) if number else _text(value, key)
+
+
+def _choice(value: Any, key: str, about: Mapping[str, Any]) -> str:
+    if value not in about["choices"]:
+        raise ConfigError(key, value, f"must be one of {', '.join(about['choices'])}")
+    return str(value)
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, (str, int, float)):
+        raise ConfigError(key, value, "must be text")
+    return str(value)
+
+
+def _number(kind: type, value: Any, key: str, about: Mapping[str, Any]) -> Any:
+    noun = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+    legal = f"must be {noun}{_range(about)}{''.join(f', or {c}' for c in about['choices'])}"
+    right = isinstance(value, bool) if kind is bool else isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not right or not math.isfinite(value) or (kind is int and value != int(value)):
+        raise ConfigError(key, value, legal)
+    if kind is not bool and not (
+        (about["low"] is None or value >= about["low"]) and (about["high"] is None or value <= about["high"])
+    ):
+        raise ConfigError(key, value, legal)
+    return value if kind is bool else kind(value) + 0  # -0.0 becomes 0.0
+
+
+def _range(about: Mapping[str, Any]) -> str:
+    low, high = about["low"], about["high"]
+    if low is not None and high is not None:
+        return f" from {low} to {high}"
+    return f" of at least {low}" if low is not None else ""
+
+
+def keys(kind: type = Config, path: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+    """Every key that can be set, dotted, with what the schema says of it and its `type`."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    hints = _hints(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            found += keys(typing.cast(type, hint), f"{path}{field.name}.")
+        else:
+            found.append((path + field.name, {**field.metadata, "type": hint}))
+    return found
+
+
+def unknown(key: str, value: object = "...") -> ConfigError:
+    """The error for a key that no factor and no setting has."""
+    known = [name for name, _ in keys()]
+    if key.startswith("hydra."):
+        return ConfigError(key, value, "there is no such key; python -m tlprotocols --cfg hydra lists Hydra's")
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(k for k in known if '.' not in k)}, ..."
+    return ConfigError(key, value, f"there is no such key; {hint} (python -m tlprotocols --help lists all)")

@@ -1,0 +1,59 @@
+"""Where images come from. Each source lists its classes and counts and says how one class is read; the store
+decodes them once, whatever the source."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from tlprotocols.config.schema import Dataset
+
+Reader = Callable[[int], np.ndarray]  # side -> all images of one class in file order, uint8 (count, side, side, 3)
+
+
+class Source(Protocol):
+    """What the store asks of a data set."""
+
+    classes: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]  # images by part ("train", "val") and label
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs whenever classes, or the content of images, differ. Hexadecimal."""
+
+    @property
+    def unread(self) -> int:
+        """Images whose content must still be read before the fingerprint is known."""
+
+    def read(self, advance: Callable[[int], None]) -> None:
+        """Read that content. `advance` receives numbers of images."""
+
+    def reader(self, part: str, label: int) -> Reader:
+        """What reads one class, in whatever process: it carries that class alone, not a list of a million files."""
+
+
+def source(dataset: Dataset, store: str | Path) -> Source:
+    """The source that `dataset` names, listed once per process; `store` keeps what is known of its content.
+
+    Raises:
+        ConfigError: the images are not there.
+    """
+    return _listed(replace(dataset, fingerprint=""), Path(store).expanduser())
+
+
+@functools.cache
+def _listed(dataset: Dataset, store: Path) -> Source:
+    if dataset.name == "glyphs":
+        from tlprotocols.images.glyphs import Glyphs
+
+        return Glyphs()
+    if dataset.name in ("cifar10", "cifar100"):
+        from tlprotocols.images.cifar import Cifar
+
+        return Cifar(dataset)
+    from tlprotocols.images.folders import ImageFiles
+
+    return ImageFiles(dataset, store)

@@ -1,0 +1,230 @@
+"""The store: every image decoded once into one uint8 file per part, mapped into memory and shared by all processes.
+
+A folder per data set, side and fingerprint holds, for each part, `train.u8`, rows (side, side, 3) class after class in
+file order, and `train.crc32`, a checksum per image. `index.json` has the classes and their counts, so that a worker
+lists no original images; `done.json` the classes decoded so far. The files are sparse: classes that no run needs take
+no room.
+"""
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from tlprotocols.config.schema import Config, Dataset
+from tlprotocols.errors import ConfigError
+from tlprotocols.images import Reader, Source, source
+from tlprotocols.images.splits import target_classes
+from tlprotocols.results import write_aside
+
+LAYOUT = 2  # raise it when the same fingerprint would be stored in other bytes
+KEPT_AFTER = 60.0  # seconds of decoding that a kill or a power cut can cost
+Job = tuple[str, int]  # part and label
+CHECKSUM = np.dtype("<u4")
+_checked: dict[Path, np.ndarray] = {}  # by file of checksums: images (N,) that this process has compared with theirs
+
+
+@dataclass(frozen=True)
+class Store:
+    """The decoded images of one data set at one side."""
+
+    dataset: Dataset
+    folder: Path
+
+    @staticmethod
+    def of(config: Config) -> "Store":
+        """The store a run reads from; its folder need not exist yet."""
+        dataset, folder = config.dataset, Path(config.machine.store).expanduser()
+        fingerprint = dataset.fingerprint or source(dataset, folder).fingerprint[:16]
+        return Store(dataset, folder / f"{dataset.name}-{dataset.side}px-{fingerprint}-{LAYOUT}")
+
+    @cached_property
+    def source(self) -> Source:
+        """Classes, counts and undecoded images.
+
+        Raises:
+            ConfigError: the images are not those of the configuration's fingerprint any more.
+        """
+        found = source(self.dataset, self.folder.parent)
+        if self.dataset.fingerprint not in ("", found.fingerprint[:16]):
+            raise ConfigError(
+                "dataset.root",
+                self.dataset.root,
+                "its images changed after the sweep was planned; run the same command again",
+            )
+        return found
+
+    @cached_property
+    def index(self) -> Mapping[str, Any]:
+        """`classes`, a list, and `counts`, images by part and label: of the folder, or else of the source."""
+        try:
+            found: Mapping[str, Any] = json.loads((self.folder / "index.json").read_bytes())
+        except (OSError, ValueError):
+            return {"classes": self.source.classes, "counts": self.source.counts}
+        return found
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, by label."""
+        return self.index["classes"]  # type: ignore[no-any-return]
+
+    def counts(self, part: str) -> Sequence[int]:
+        """Images of a part, by label."""
+        return self.index["counts"][part]  # type: ignore[no-any-return]
+
+    def offsets(self, part: str) -> np.ndarray:
+        """Row at which each class begins, and the total: (classes + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.counts(part))])
+
+    def rows(self, part: str, mode: str = "c") -> np.ndarray:
+        """All images of a part, uint8 (count, side, side, 3), mapped: nothing is read before it is used."""
+        shape = (int(self.offsets(part)[-1]), self.dataset.side, self.dataset.side, 3)
+        return np.memmap(self.folder / f"{part}.u8", np.uint8, mode, shape=shape)  # type: ignore[call-overload,no-any-return]
+
+    def verify(self, part: str, rows: np.ndarray) -> list[str]:
+        """Compare these images (N,) with their checksums, once per process, and decode their classes again where they
+        differ: on a disk that was purged, or that failed. Returns the names of the classes that were decoded again.
+
+        Raises:
+            OSError: what is written to the disk is not what it gives back.
+        """
+        checked = _checked.setdefault(self._checksums(part), np.zeros(int(self.offsets(part)[-1]), bool))
+        rows = rows[~checked[rows]]
+        damaged = self._damaged(part, rows)
+        if damaged:
+            self._decode_again({(part, label) for label in damaged})
+            if self._damaged(part, rows):
+                raise OSError(f"{self.folder / part}.u8: this disk does not give back what was written to it")
+        checked[rows] = True
+        return [self.classes[label] for label in damaged]
+
+    def _damaged(self, part: str, rows: np.ndarray) -> list[int]:
+        """Labels of the classes some of whose images, among these, differ from their checksums."""
+        if not len(rows):
+            return []
+        images, kept = self.rows(part, "r"), np.fromfile(self._checksums(part), CHECKSUM)
+        differ = [row for row in rows.tolist() if zlib.crc32(images[row]) != kept[row]]
+        labels = np.searchsorted(self.offsets(part), differ, side="right") - 1
+        return [int(label) for label in np.unique(labels)]
+
+    def _decode_again(self, jobs: set[Job]) -> None:
+        with FileLock(self.folder / "lock"):
+            self._keep(self._done() - jobs)
+        self.ensure(jobs, workers=1)
+
+    def _checksums(self, part: str) -> Path:
+        return self.folder / f"{part}.crc32"
+
+    def missing(self, jobs: Iterable[Job]) -> list[Job]:
+        """Those classes that are not decoded yet."""
+        done = self._done()
+        return sorted(job for job in set(jobs) if job not in done)
+
+    def ensure(self, jobs: Iterable[Job], workers: int, advance: Callable[[int], None] = lambda images: None) -> None:
+        """Decode what is missing, in `workers` processes; a second process that wants the same waits for the first.
+
+        `advance` hears how many images became ready. Raises ConfigError naming an image that cannot be read.
+        """
+        jobs = set(jobs)
+        if not self.missing(jobs):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            self.__dict__["index"] = {"classes": self.source.classes, "counts": self.source.counts}
+            todo = self.missing(jobs)
+            advance(sum(self.counts(part)[label] for part, label in jobs - set(todo)))
+            self._reserve()
+            done, kept = self._done(), time.monotonic()
+            try:
+                for part, label in self._decoded(todo, workers):
+                    done.add((part, label))
+                    advance(self.counts(part)[label])
+                    if time.monotonic() - kept >= KEPT_AFTER:
+                        self._keep(done)
+                        kept = time.monotonic()
+            finally:
+                self._keep(done)
+
+    def _decoded(self, todo: list[Job], workers: int) -> Iterator[Job]:
+        """Each class after it is decoded; by this very process if one will do: that of a run may start no other."""
+        if workers == 1:
+            for job in todo:
+                decode(*self._task(*job))
+                yield job
+            return
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            waiting = {pool.submit(decode, *self._task(*job)): job for job in todo}
+            try:
+                for future in as_completed(waiting):
+                    future.result()
+                    yield waiting[future]
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _done(self) -> set[Job]:
+        """Classes that are decoded: none if a file is gone, or shorter than it was."""
+        try:
+            done = {(part, label) for part, label in json.loads((self.folder / "done.json").read_bytes())}
+            whole = all(file.stat().st_size == size for file, size in self._sizes().items())
+        except (OSError, ValueError):
+            return set()
+        return done if whole else set()
+
+    def _sizes(self) -> dict[Path, int]:
+        """Bytes of every file of images and of checksums."""
+        images = {part: int(self.offsets(part)[-1]) for part in self.index["counts"]}
+        sizes = {self.folder / f"{part}.u8": count * self._image_bytes for part, count in images.items()}
+        return sizes | {self._checksums(part): count * CHECKSUM.itemsize for part, count in images.items()}
+
+    @property
+    def _image_bytes(self) -> int:
+        return self.dataset.side**2 * 3
+
+    def _task(self, part: str, label: int) -> tuple[Reader, int, Path, Path, int]:
+        place = int(self.offsets(part)[label])
+        return (
+            self.source.reader(part, label),
+            self.dataset.side,
+            self.folder / f"{part}.u8",
+            self._checksums(part),
+            place,
+        )
+
+    def _reserve(self) -> None:
+        write_aside(self.folder / "index.json", json.dumps(self.index))
+        for file, size in self._sizes().items():
+            with open(file, "ab") as opened:
+                os.truncate(opened.fileno(), size)
+
+    def _keep(self, done: set[Job]) -> None:
+        """Wait until the disk has everything, and then let `done.json` say so."""
+        for written in self._sizes():
+            with open(written, "r+b") as file:
+                os.fsync(file.fileno())
+        write_aside(self.folder / "done.json", json.dumps(sorted(done)))
+
+
+def decode(read: Reader, side: int, images: Path, checksums: Path, place: int) -> None:
+    """One class, written with its checksums at its place, in images; mostly in a process of its own."""
+    decoded = read(side)
+    sums = np.fromiter((zlib.crc32(image) for image in decoded), CHECKSUM, len(decoded))
+    for path, content in ((images, decoded), (checksums, sums)):
+        with open(path, "r+b") as file:
+            file.seek(place * content[:1].nbytes)
+            content.tofile(file)
+
+
+def images_needed(config: Config) -> set[Job]:
+    """Classes, by part, that must be in the store before the run starts: those it learns."""
+    labels = target_classes(config, Store.of(config).classes)
+    return {(part, label) for part in ("train", "val") for label in labels}

@@ -1,0 +1,181 @@
+"""Images in folders: ImageFolder trees, ILSVRC's train/ and val/, Tiny ImageNet's official layout."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cached_property, partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tlprotocols.config.schema import Dataset
+from tlprotocols.errors import ConfigError
+from tlprotocols.images import Reader
+from tlprotocols.images.digests import Content, Digests, read_file
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
+
+LAYOUTS = {
+    "tiny_imagenet": "must be the unpacked tiny-imagenet folder, with train/WNID/images/*.JPEG, val/images/*.JPEG and"
+    " val/val_annotations.txt (tiny-imagenet-200.zip of Stanford's CS231n course)",
+    "imagenet": "must hold train/WNID/*.JPEG and val/WNID/*.JPEG, the ILSVRC2012 archives unpacked a folder per class"
+    " (image-net.org, registration needed)",
+    "folder": "must hold train/CLASS/image files and val/CLASS/image files (or test/), or CLASS/image files alone",
+}
+
+
+class ImageFiles:
+    """The source of the store for images in files, a class per folder, in torchvision's order of names."""
+
+    def __init__(self, dataset: Dataset, store: Path) -> None:
+        """List the files; `store` keeps the digests of their content.
+
+        Raises:
+            ConfigError: the root is not laid out as the data set needs.
+        """
+        self.root = _root(dataset)
+        finders = {"tiny_imagenet": _tiny_imagenet, "imagenet": _two_trees, "folder": _any_tree}
+        self.files: dict[str, list[list[str]]]
+        self.classes, self.files = finders[dataset.name](self.root, dataset)
+        for part, files in self.files.items():
+            for name, found in zip(self.classes, files, strict=True):
+                if not found:
+                    raise ConfigError(
+                        "dataset.root", self.root, f"class {name} has no image for {part}; add some or remove it"
+                    )
+        self.counts = {part: tuple(map(len, files)) for part, files in self.files.items()}
+        by_class = {
+            f"{part}/{name}": found
+            for part, files in sorted(self.files.items())
+            for name, found in zip(self.classes, files, strict=True)
+        }
+        self.digests = Digests(self.root, by_class, store)
+
+    @property
+    def unread(self) -> int:
+        """Images whose content has not been read yet, or not since they changed."""
+        return sum(len(self.digests.files[name]) for name in self.digests.unread)
+
+    def read(self, advance: Callable[[int], None]) -> None:
+        """Read the content of all images that is not known yet."""
+        self.digests.read(advance)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the names of classes and files, and of the content of every file, in their order."""
+        lines = (f"{name}\0{digest}\n" for name, digest in self.digests.read().items())
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def reader(self, part: str, label: int) -> Reader:
+        """What reads one class."""
+        digest = self.digests.known.get(f"{part}/{self.classes[label]}")
+        return partial(read_images, self.files[part][label], digest)
+
+
+def read_images(files: list[str], digest: str | None, side: int) -> np.ndarray:
+    """Some images, uint8 (count, side, side, 3).
+
+    Raises:
+        ConfigError: a file cannot be decoded, or the files are not those of the digest any more.
+    """
+    content, images = Content(), []
+    for file in files:
+        data = read_file(file)
+        content.add(file, data)
+        images.append(read_image(file, side, data))
+    if digest is not None and content.hex() != digest:
+        raise ConfigError(
+            "dataset.root",
+            os.path.dirname(files[0]),
+            "these images changed after the sweep was planned; run the same command again",
+        )
+    return np.stack(images)
+
+
+def read_image(file: str | Path, side: int, data: bytes | None = None) -> np.ndarray:
+    """One image as torchvision's Resize(side) and CenterCrop(side) leave it: uint8 (side, side, 3).
+
+    Grey, palette and CMYK images become RGB. `data` is the content of the file, where it has been read already.
+
+    Raises:
+        ConfigError: names the file if it cannot be decoded.
+    """
+    try:
+        with Image.open(file if data is None else BytesIO(data)) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ConfigError(
+            "dataset.root", file, f"cannot be read as an image ({error}); fix or delete this file"
+        ) from error
+    width, height = picture.size
+    short, long = min(width, height), int(side * max(width, height) / min(width, height))
+    if short != side:
+        picture = picture.resize((side, long) if width <= height else (long, side), Image.Resampling.BILINEAR)
+    width, height = picture.size
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return np.asarray(picture.crop((left, top, left + side, top + side)))
+
+
+def _root(dataset: Dataset) -> Path:
+    root = Path(dataset.root or "").expanduser()
+    if dataset.root is None or not root.is_dir():
+        what = "is not a folder; it " if dataset.root else "is needed; it "
+        raise ConfigError("dataset.root", dataset.root, what + LAYOUTS[dataset.name])
+    return root.resolve()
+
+
+def _images_in(folder: Path) -> list[str]:
+    """Image files under a folder, in torchvision's order."""
+    walked = sorted(os.walk(folder, followlinks=True))
+    names = ((where, name) for where, _, files in walked for name in sorted(files))
+    return [os.path.join(where, name) for where, name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _two_trees(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
+    val = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
+    if not (root / "train").is_dir() or val is None:
+        raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
+    classes = _subfolders(root / "train")
+    if classes != _subfolders(val):
+        odd = sorted(set(classes) ^ set(_subfolders(val)))
+        raise ConfigError("dataset.root", dataset.root, f"train/ and {val.name}/ have different classes: {odd[:5]}")
+    trees = {"train": root / "train", "val": val}
+    return tuple(classes), {part: [_images_in(tree / name) for name in classes] for part, tree in trees.items()}
+
+
+def _any_tree(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
+    if (root / "train").is_dir() and any((root / name).is_dir() for name in ("val", "test")):
+        return _two_trees(root, dataset)
+    tree = root / "train" if (root / "train").is_dir() else root
+    classes = _subfolders(tree)
+    if len(classes) < 2:
+        raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
+    found, held = [_images_in(tree / name) for name in classes], dataset.val_per_class
+    for name, files in zip(classes, found, strict=True):
+        if len(files) <= held:
+            raise ConfigError(
+                "dataset.val_per_class",
+                held,
+                f"class {name} has {len(files)} images, of which some must be left to train on",
+            )
+    return tuple(classes), {"train": [f[:-held] for f in found], "val": [f[-held:] for f in found]}
+
+
+def _tiny_imagenet(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
+    notes = root / "val" / "val_annotations.txt"
+    if not (root / "train").is_dir() or not notes.is_file():
+        raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
+    classes = _subfolders(root / "train")
+    val: dict[str, list[str]] = {name: [] for name in classes}
+    for line in notes.read_text().splitlines():
+        file, name = line.split("\t")[:2]
+        if name in val:
+            val[name].append(str(root / "val" / "images" / file))
+    train = [_images_in(root / "train" / name) for name in classes]
+    return tuple(classes), {"train": train, "val": [sorted(val[name]) for name in classes]}

@@ -1,0 +1,1 @@
+"""A sweep executed: on this machine or on a cluster."""

@@ -1,0 +1,1 @@
+"""A sweep as job arrays of a SLURM cluster."""

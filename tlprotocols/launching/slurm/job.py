@@ -1,0 +1,125 @@
+"""What one SLURM task does: a pack of runs, in workers of its own, one thread each."""
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from multiprocessing import active_children
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+from tlprotocols.errors import ConfigError
+from tlprotocols.launching.slurm.queue import Claim
+from tlprotocols.planning.plan import Plan, Run, finished_row
+from tlprotocols.results import Files, read_config
+
+SHARED_FOLDER_LAG = 5.0  # seconds until a row that another node wrote must be visible here
+LEFT_FOR_REQUEUE = 10.0  # of the seconds between SLURM's warning and the end
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The callable that submitit pickles: it only names runs, whose frozen configurations lie in their folders.
+
+    It can be started any number of times: finished runs are skipped, an interrupted one goes on from its checkpoint.
+    """
+
+    results: str
+    runs: tuple[tuple[str, str], ...]  # (run id, role)
+    base: str | None = None  # the run they copy from
+    per_gpu: int = 1
+    warning: float = 90.0  # seconds from SLURM's warning to the end
+
+    def __call__(self) -> None:
+        """Execute what is not finished."""
+        from tlprotocols.launching import pool as local
+
+        signal.signal(signal.SIGTERM, _leave)
+        if self.base and not _appears(Files(Path(self.results), self.base).row):
+            self._block()
+            return
+        plan = self._plan()
+        if not plan.to_run:
+            return
+        try:
+            for store, jobs in local.missing_images(plan).items():
+                store.ensure(jobs, local.cores())
+        except ConfigError as error:  # an image that cannot be read: every run that needs it will say so
+            print(error, file=sys.stderr, flush=True)
+        local.carry_out(plan, slots(self.per_gpu), _listen)
+
+    def checkpoint(self) -> Any:
+        """submitit calls this when SLURM warns of the time limit or of a preemption, and requeues what it returns.
+
+        The workers save the state of their runs at the end of the epoch, if it comes in time; else an earlier
+        checkpoint serves.
+        """
+        from submitit.helpers import DelayedSubmission
+
+        end = time.monotonic() + max(1.0, self.warning - LEFT_FOR_REQUEUE)
+        workers = active_children()
+        for worker in workers:
+            os.kill(cast(int, worker.pid), signal.SIGUSR2)
+        for worker in workers:
+            worker.join(max(0.0, end - time.monotonic()))
+        return DelayedSubmission(self)
+
+    def _plan(self) -> Plan:
+        """These runs and nothing else: no base is trained here."""
+        runs = {}
+        for id, role in self.runs:
+            paths = Files(Path(self.results), id)
+            config = replace(read_config(paths), results_dir=self.results)
+            if finished_row(config, role) is None:
+                runs[id] = Run(id, config, role, None, 0, 0)
+        return Plan(tuple(runs), runs, rows={}, running=frozenset(), failed={})
+
+    def _block(self) -> None:
+        failure = Files(Path(self.results), str(self.base)).failure
+        why = failure.read_text().strip().splitlines()[-1] if failure.exists() else "it has no row"
+        print(f"blocked: the base {self.base} is not there ({why})", flush=True)
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file is there; a network file system may need a moment and a listing to show it."""
+    end = time.monotonic() + SHARED_FOLDER_LAG
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+        if path.parent.is_dir():
+            os.listdir(path.parent)
+    return True
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """SIGTERM: the job was cancelled, or preempted by a cluster that requeues it by itself. Nothing has failed."""
+    raise SystemExit(143)
+
+
+def slots(per_gpu: int) -> list[str | None]:
+    """A worker per CPU of the job, or `per_gpu` on each of its GPUs."""
+    from tlprotocols import hardware
+    from tlprotocols.launching import pool as local
+
+    if not hardware.gpus():
+        return [None] * int(os.environ.get("SLURM_CPUS_PER_TASK", local.cores()))
+    return [gpu for gpu in hardware.visible_gpus() for _ in range(per_gpu)]
+
+
+def _listen(what: str, run: Run, detail: object) -> None:
+    """Print what happens into the job's log, and note beside a run that it began."""
+    if what == "advance":
+        return
+    paths = Files(Path(run.config.results_dir), run.id)
+    claim = Claim.read(paths) if what == "started" else None
+    if claim:
+        replace(claim, started=_now()).write(paths)
+    print(_now(), what, run.id, detail or "", flush=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,64 @@
+"""The learning rate of every layer at every epoch: a pure function of the configuration.
+
+python -m tlprotocols.lr_schedule decay_epochs=3 high_lr_layers=2 epochs=90
+"""
+
+import sys
+
+from tlprotocols.config.schema import Config
+from tlprotocols.errors import ConfigError
+
+
+def rate(config: Config, layer: str, epoch: int) -> float:
+    """Learning rate of `layer` in `epoch` (0 is the first).
+
+    The last `high_lr_layers` layers start at `lr.high`, the others at `lr.low`; `lr.layers` names exceptions, which
+    fall with the low group. What `decay_epochs` means is not said in full by the paper (sec. 3.2 to 3.4): the five
+    readings are the five values of `schedule`.
+    """
+    lr, stages = config.lr, config.model.stages
+    falls = epoch // lr.step  # of a group that falls every `step` epochs
+    since = epoch - config.decay_epochs  # epochs since the high rate's first fall, negative before it
+    late_falls = 0 if since < 0 else 1 + since // lr.step
+    is_high = stages.index(layer) >= len(stages) - config.high_lr_layers and layer not in lr.layers
+    initial = lr.high if is_high else lr.layers.get(layer, lr.low)
+    match config.schedule:
+        case "own_clock":  # the high group falls at D, then every `step`; the low group knows nothing of D
+            falls = late_falls if is_high else falls
+        case "join_low":  # from D on the high group has the low group's rate
+            initial = lr.low if is_high and since >= 0 else initial
+        case "extra_step":  # everything falls every `step`; the high group falls once more at D
+            falls += is_high and since >= 0
+        case "step_all":  # everything falls every D
+            falls = epoch // config.decay_epochs
+        case "both":  # everything falls at D, then every `step`
+            falls = late_falls
+    return initial * lr.gamma**falls
+
+
+def table(config: Config) -> dict[str, list[float]]:
+    """Rates by layer, one per epoch; frozen layers have none."""
+    learning = config.model.stages[config.freeze :]
+    return {layer: [rate(config, layer, epoch) for epoch in range(config.epochs)] for layer in learning}
+
+
+def main() -> None:
+    """Print the table of the configuration on the command line, equal epochs folded."""
+    from tlprotocols.config.compose import load
+
+    try:
+        rates = table(load(*sys.argv[1:]))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    rows = list(zip(*rates.values(), strict=True))
+    print(" ".join(["epochs".ljust(9), *(f"{layer:>8}" for layer in rates)]))
+    start = 0
+    for epoch, row in enumerate(rows):
+        if epoch + 1 == len(rows) or rows[epoch + 1] != row:
+            print(" ".join([f"{start}-{epoch}".ljust(9), *(f"{value:8.3g}" for value in row)]))
+            start = epoch + 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a sweep comes to and what it costs."""

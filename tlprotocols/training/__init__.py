@@ -1,0 +1,1 @@
+"""One run: a network is built, trained and measured."""

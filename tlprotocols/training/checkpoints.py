@@ -1,0 +1,95 @@
+"""Weights and resume states as safetensors, written aside and renamed: nothing here loads a pickle."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch.optim import SGD
+
+from tlprotocols.results import DIGEST, weights_digest, write_aside
+from tlprotocols.training.models import Network
+from tlprotocols.training.transfer import weights
+
+
+@dataclass
+class State:
+    """Where a training stands between two epochs, beside its weights and momenta."""
+
+    done: int = 0  # epochs
+    seconds: float = 0.0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_weights(path: Path, net: Network) -> str:
+    """Write the weights of a network, under `layer.parameter`. Returns the digest of the file, for the row."""
+    content = save({name: value.contiguous().cpu() for name, value in weights(net).items()})
+    write_aside(path, content)
+    return hashlib.sha256(content).hexdigest()[:DIGEST]
+
+
+def load_weights(path: Path, digest: str | None) -> dict[str, torch.Tensor]:
+    """What `save_weights` wrote and gave this digest.
+
+    Raises:
+        ValueError: the file is gone or damaged; it is named.
+    """
+    found = weights_digest(path)
+    if found is None or found != digest:
+        what = "are gone" if found is None else f"are damaged (digest {found}, its row says {digest})"
+        raise ValueError(
+            f"{path}: the base's weights {what}; the same command with hydra.launcher.retry_failed=true trains it again"
+        )
+    return load_file(path)
+
+
+def save_state(path: Path, net: Network, sgd: SGD, state: State) -> None:
+    """Weights, momenta and epoch: all that the next epoch depends on."""
+    tensors = {f"weight/{name}": value.contiguous().cpu() for name, value in weights(net).items()}
+    for number, parameter in enumerate(_learning(sgd)):
+        momentum = sgd.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum/{number}"] = momentum.contiguous().cpu()
+    text = json.dumps(vars(state))
+    write_aside(path, save(tensors, metadata={"state": text, "digest": _digest(text, tensors)}))
+
+
+def load_state(path: Path, net: Network, sgd: SGD) -> State:
+    """Put a training back to where `save_state` left it; a fresh state if there is no checkpoint, or a damaged one."""
+    if not path.exists():
+        return State()
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            text, digest = file.metadata()["state"], file.metadata()["digest"]
+        whole = digest == _digest(text, tensors)
+    except (SafetensorError, KeyError, TypeError, UnicodeDecodeError):
+        whole = False
+    if not whole:  # the run begins again
+        path.unlink()
+        return State()
+    state = State(**json.loads(text))
+    for layer, module in net.stages.items():
+        module.load_state_dict({name: tensors[f"weight/{layer}.{name}"] for name in module.state_dict()})
+    for number, parameter in enumerate(_learning(sgd)):
+        if f"momentum/{number}" in tensors:
+            momentum = torch.empty_like(parameter)
+            sgd.state[parameter]["momentum_buffer"] = momentum.copy_(tensors[f"momentum/{number}"])
+    return state
+
+
+def _digest(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    sha = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def _learning(sgd: SGD) -> list[torch.Tensor]:
+    return [parameter for group in sgd.param_groups for parameter in group["params"]]

@@ -1,0 +1,140 @@
+"""Learning and measuring. The loop is a generator that neither logs nor saves: its caller does."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from tlprotocols.config.schema import Config
+from tlprotocols.hardware import SHARED_BY
+from tlprotocols.images.augment import Draws, centre_draws, cut, normalised, train_draws
+from tlprotocols.randomness import stream
+from tlprotocols.training.models import Network
+from tlprotocols.training.shards import Gradient, arithmetic
+from tlprotocols.training.transfer import set_rates
+
+EVALUATED_AT_ONCE = 512  # images; large enough for full speed, small enough for the cache
+CUT_AT_ONCE = 2**21  # bytes of images; they stay in the cache
+MOVED_AT_ONCE = 4096  # images
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one part that a run uses."""
+
+    stored: torch.Tensor  # uint8 (N, side, side, 3): the whole part, usually mapped from the store
+    rows: np.ndarray  # int64 (n,): which of them
+    labels: torch.Tensor  # int64 (n,): unit of the last layer
+    device: torch.device
+    resident: bool = False  # `stored` holds these n images alone, and lies with `labels` on the device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (B, side, side, 3) and labels (B,) at these places (which lie beside `labels`), on the device."""
+        if self.resident:
+            return self.stored[which], self.labels[which]
+        rows = torch.from_numpy(self.rows)[which]
+        if self.device.type == "cpu":
+            return self.stored.index_select(0, rows), self.labels[which]
+        images = torch.empty((len(rows), *self.stored.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        torch.index_select(self.stored, 0, rows, out=images)
+        pair = images, self.labels[which].pin_memory()
+        return pair[0].to(self.device, non_blocking=True), pair[1].to(self.device, non_blocking=True)
+
+    def moved(self) -> "Images":
+        """The same images on their device, if there is room for them beside the network."""
+        size = len(self) * self.stored[0].numel()
+        if self.device.type == "cpu" or size > _room(self.device):
+            return self
+        there = torch.empty((len(self), *self.stored.shape[1:]), dtype=torch.uint8, device=self.device)
+        for start in range(0, len(self), MOVED_AT_ONCE):
+            rows = torch.from_numpy(self.rows[start : start + MOVED_AT_ONCE])
+            there[start : start + len(rows)] = self.stored.index_select(0, rows).to(self.device)
+        return Images(there, self.rows, self.labels.to(self.device), self.device, resident=True)
+
+
+def _room(device: torch.device) -> int:
+    """Bytes on a GPU that the images of one part may take."""
+    held = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+    return room(*torch.cuda.mem_get_info(device), *held, int(os.environ.get(SHARED_BY, "1")))
+
+
+def room(free: int, total: int, reserved: int, allocated: int, workers: int) -> int:
+    """Half of the bytes that this process can still get from a GPU, so that the network has as much.
+
+    What PyTorch keeps of an earlier run (`reserved` and not `allocated`) counts as free. Of the `total`, each worker of
+    the GPU has an equal share, since two that look at once would both take what is `free`.
+    """
+    return max(0, min(free + reserved - allocated, total // workers - allocated) // 2)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an evaluation finds: mean loss in nats, share of right answers, and the answers themselves (N,)."""
+
+    loss: float
+    top1: float
+    right: np.ndarray
+
+
+def fit(net: Network, sgd: SGD, config: Config, train: Images, *, done: int = 0) -> Iterator[tuple[int, float]]:
+    """Learn, one epoch at a time, after the `done` ones. Yields (epochs done, mean training loss of the epoch).
+
+    Order, crops and dropout of an epoch are functions of (seed, epoch) alone, so that stopping between two epochs
+    and going on in another process changes no bit. Stops early if the loss is no longer a number.
+    """
+    with Gradient(net, config, train.device) as learn:
+        for epoch in range(done, config.epochs):
+            set_rates(sgd, config, epoch)
+            order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
+            draws = train_draws(config, epoch, train.rows[order]).to(train.device)
+            places = torch.from_numpy(order).to(train.labels.device)
+            total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
+            learn.begin(epoch)
+            for crops, labels in _batches(train, places, draws, config):
+                loss = learn(crops, labels)
+                sgd.step()
+                total.add_(loss, alpha=len(labels))
+            mean = total.item() / len(train)
+            yield epoch + 1, mean
+            if not math.isfinite(mean):
+                return
+
+
+def _batches(
+    train: Images, places: torch.Tensor, draws: Draws, config: Config
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Crops (B, pixels, pixels, 3) and labels (B,) of one epoch; small batches are gathered and cut several at once."""
+    size = config.batch_size
+    several = size * max(1, CUT_AT_ONCE // (size * 3 * config.dataset.side**2))
+    for start in range(0, len(places), several):
+        part = slice(start, start + several)
+        images, labels = train[places[part]]
+        crops = cut(images, draws[part], config.dataset)
+        for first in range(0, len(labels), size):
+            yield crops[first : first + size], labels[first : first + size]
+
+
+@torch.no_grad()
+def evaluate(net: Network, config: Config, images: Images) -> Score:
+    """Loss and accuracy on the middle crops, dropout off."""
+    net.eval()
+    loss, right = torch.zeros((), device=images.device), []
+    draws = centre_draws(config.dataset, len(images)).to(images.device)
+    for start in range(0, len(images), EVALUATED_AT_ONCE):
+        which = slice(start, start + EVALUATED_AT_ONCE)
+        batch, labels = images[which]
+        crops = cut(batch, draws[which], config.dataset)
+        with arithmetic(config, images.device):
+            logits = net(normalised(crops, config.dataset)).float()
+        loss += cross_entropy(logits, labels, reduction="sum")
+        right.append(logits.argmax(1) == labels)
+    answers = torch.cat(right).cpu().numpy()
+    return Score(loss.item() / len(images), float(answers.mean()), answers)

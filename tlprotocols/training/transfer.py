@@ -1,0 +1,44 @@
+"""What a transfer protocol does to a network before and while it learns: copy, freeze, give each layer its rate."""
+
+from collections.abc import Mapping
+
+import torch
+from torch.optim import SGD
+
+from tlprotocols.config.schema import Config
+from tlprotocols.lr_schedule import rate
+from tlprotocols.training.models import Network
+
+
+def weights(net: Network) -> dict[str, torch.Tensor]:
+    """Every weight under `layer.parameter`, such as `conv1.weight`."""
+    named = ((f"{layer}.{name}", value) for layer, m in net.stages.items() for name, value in m.state_dict().items())
+    return dict(named)
+
+
+def copy(source: Mapping[str, torch.Tensor], target: Network, layers: int) -> None:
+    """Give `target` the first `layers` layers of `source` (`weights` of a base of the same widths)."""
+    for layer, module in list(target.stages.items())[:layers]:
+        state = {name: source[f"{layer}.{name}"] for name in module.state_dict()}
+        module.load_state_dict(state)
+
+
+def freeze(net: Network, layers: int) -> None:
+    """Stop the first `layers` layers from learning: no gradient, no decay, no graph is built through them."""
+    for module in list(net.stages.values())[:layers]:
+        module.requires_grad_(False)
+
+
+def optimizer(net: Network, config: Config) -> SGD:
+    """SGD with one parameter group per learning layer, named after it: frozen layers are in none."""
+    groups = [
+        {"params": list(module.parameters()), "name": layer}
+        for layer, module in list(net.stages.items())[config.freeze :]
+    ]
+    return SGD(groups, lr=config.lr.high, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+
+
+def set_rates(sgd: SGD, config: Config, epoch: int) -> None:
+    """Give every group its layer's rate for `epoch`."""
+    for group in sgd.param_groups:
+        group["lr"] = rate(config, group["name"], epoch)

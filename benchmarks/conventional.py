@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from tlprotocols.config.identity import base_of
 from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import build
 from tlprotocols.lr_schedule import rate
-from tlprotocols.results import base_of
 from tlprotocols.training import models
 
 

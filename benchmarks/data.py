@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tlprotocols.hardware import cores
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -23,10 +24,9 @@ from benchmarks.tables import Row, Tables
 from benchmarks.timing import alternating, ratio
 from tlprotocols.config.compose import load
 from tlprotocols.config.schema import Config
-from tlprotocols.images.augment import cut, normalised, train_draws
-from tlprotocols.images.cache import Store
+from tlprotocols.images.augment import crop_and_flip, normalize, train_draws
+from tlprotocols.images.cache import ImageCache
 from tlprotocols.images.folders import ImageFiles
-from tlprotocols.launching.pool import cores
 from tlprotocols.planning.plan import resolved
 from tlprotocols.training.loop import Images
 
@@ -42,7 +42,7 @@ def measure(full: bool = False, *, root: str | None = None, classes: int = 40, r
         large = load("dataset=folder", pictures, "dataset.side=256", "dataset.pixels=64", "layers=0")
         large = resolved(replace(large, machine=config.machine))
         building.append(_building(large, range(min(classes, 8)), min(repetitions, 3)))
-        Store.of(config).ensure([("train", label) for label in labels], cores())
+        ImageCache.of(config).ensure([("train", label) for label in labels], cores())
         return {
             "data: images/s into the network's input, one training process": _loading(config, labels, repetitions),
             "data: decoding into the store against decoding alone": building,
@@ -51,13 +51,13 @@ def measure(full: bool = False, *, root: str | None = None, classes: int = 40, r
 
 
 def _files(config: Config) -> ImageFiles:
-    source = Store.of(config).source
+    source = ImageCache.of(config).source
     assert isinstance(source, ImageFiles)
     return source
 
 
 def _loading(config: Config, labels: range, repetitions: int) -> list[Row]:
-    data, store = config.dataset, Store.of(config)
+    data, store = config.dataset, ImageCache.of(config)
     rows = np.arange(int(store.offsets("train")[len(labels)]))
     images = Images(torch.from_numpy(store.rows("train")), rows, torch.zeros(len(rows), dtype=torch.int64), CPU)
     prepare = transforms.Compose(
@@ -74,7 +74,7 @@ def _loading(config: Config, labels: range, repetitions: int) -> list[Row]:
         draws, places = train_draws(config, 0, rows[order]), torch.from_numpy(order)
         for start in range(0, len(rows), config.batch_size):
             batch = slice(start, start + config.batch_size)
-            normalised(cut(images[places[batch]][0], draws[batch], data), data)
+            normalize(crop_and_flip(images[places[batch]][0], draws[batch], data), data)
 
     def loader(workers: int) -> DataLoader:
         return DataLoader(subset, config.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
@@ -114,7 +114,7 @@ def _building(config: Config, labels: range, repetitions: int) -> Row:
         size = f"{picture.width} x {picture.height}"
 
     def build() -> None:
-        store = Store(config.dataset, Store.of(config).folder.with_name(f"{size}-{next(fresh)}"))
+        store = ImageCache(config.dataset, ImageCache.of(config).folder.with_name(f"{size}-{next(fresh)}"))
         store.ensure(jobs, workers)
 
     def only_decode() -> None:
@@ -138,7 +138,7 @@ def _building(config: Config, labels: range, repetitions: int) -> Row:
 def _use_store(pipe: Connection, config: Config, classes: int) -> None:
     """In a worker: open the store, read every image, say what that holds in memory."""
     begun = time.perf_counter()
-    store = Store.of(config)
+    store = ImageCache.of(config)
     rows = torch.from_numpy(store.rows("train"))[: store.offsets("train")[classes]]
     opened = time.perf_counter() - begun
     assert int(rows.sum(dtype=torch.int64)) > 0
@@ -167,7 +167,7 @@ def _rollup() -> int:
 
 def _sharing(config: Config, classes: int) -> list[Row]:
     found = []
-    size = os.stat(Store.of(config).folder / "train.u8").st_blocks * 512
+    size = os.stat(ImageCache.of(config).folder / "train.u8").st_blocks * 512
     for count in (1, 2):
         context, begun = get_context("spawn"), time.perf_counter()
         pipes, processes = [], []

@@ -5,4 +5,5 @@ from tlprotocols.images.folders import read_images
 
 def decode(job: tuple[list[str], int]) -> int:
     """Read these files at this side, and count them."""
-    return len(read_images(*job))
+    files, side = job
+    return len(read_images(files, None, side))

@@ -34,8 +34,8 @@ from torch.nn.functional import cross_entropy
 from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import build
 from tlprotocols.hardware import one_thread
-from tlprotocols.images.augment import cut, normalised, train_draws
-from tlprotocols.training import models, transfer
+from tlprotocols.images.augment import crop_and_flip, normalize, train_draws
+from tlprotocols.training import models, optimizers
 from tlprotocols.training.loop import Images, evaluate, fit
 from tlprotocols.training.shards import arithmetic
 
@@ -72,7 +72,7 @@ def configuration(batch: int = 128, precision: str = "bf16", epochs: int = 90, p
             "model": {"name": "alexnet", "width": 1},
             "base": {**recipe, "name": "trained", "n_per_class": "full", "lr": decay},
             "classes": {"name": "random", "source": None, "target": None},
-            "machine": {"device": "auto", "store": "~/.cache/tlprotocols", "checkpoint_minutes": 5},
+            "machine": {"device": "auto", "image_cache": "~/.cache/tlprotocols", "checkpoint_minutes": 5},
             **{"curve": False, "results_dir": "results"},
         }
     )
@@ -163,7 +163,7 @@ def prepared(bench: Bench, config: Config, setting: str = "worker") -> tuple[mod
     settle(setting)
     torch.manual_seed(0)
     net = models.build(config, bench.classes).to(bench.device).to(memory_format=torch.channels_last)
-    return net.train(), transfer.optimizer(net, config)
+    return net.train(), optimizers.optimizer(net, config)
 
 
 def synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str = "free") -> Row:
@@ -233,7 +233,7 @@ def preparation(bench: Bench, batch: int) -> Row:
     places = torch.randperm(len(images), device=bench.device)
 
     def prepare() -> None:
-        normalised(cut(images[places[:batch]][0], draws[slice(0, batch)], config.dataset), config.dataset)
+        normalize(crop_and_flip(images[places[:batch]][0], draws[slice(0, batch)], config.dataset), config.dataset)
 
     return {"images/s": round(bench.rate(prepare, batch))}
 

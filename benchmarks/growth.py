@@ -13,7 +13,7 @@ from tlprotocols.config.compose import load
 from tlprotocols.hardware import one_thread
 from tlprotocols.planning.plan import plan
 from tlprotocols.results import load as load_rows
-from tlprotocols.training import models, transfer
+from tlprotocols.training import models, optimizers
 from tlprotocols.training.loop import Images, evaluate, fit
 
 
@@ -58,7 +58,7 @@ def _epoch(n: int, classes: int) -> Callable[[], object]:
     labels = torch.arange(classes).repeat_interleave(n)
     images = Images(stored, np.arange(len(stored)), labels, torch.device("cpu"))
     net = models.build(config, classes).to(memory_format=torch.channels_last)
-    epochs = fit(net, transfer.optimizer(net, config), config, images)
+    epochs = fit(net, optimizers.optimizer(net, config), config, images)
     next(epochs)
     return lambda: (next(epochs), evaluate(net, config, images))
 

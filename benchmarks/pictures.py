@@ -17,7 +17,7 @@ def draw(root: Path, labels: Sequence[int], side: int, suffix: str = "png", most
         for label in labels:
             folder = root / part / glyphs.classes[label]
             folder.mkdir(parents=True)
-            for number, picture in enumerate(glyphs.reader(part, label)(side)[:most]):
+            for number, picture in enumerate(glyphs.decoder(part, label)(side)[:most]):
                 Image.fromarray(picture).save(folder / f"{number:03}.{suffix}", quality=90)
     return root
 
@@ -27,4 +27,4 @@ def jpegs(root: str | None, scratch: Path, classes: int, store: Path) -> Config:
     name = "tiny_imagenet" if root else "folder"
     where = root or str(draw(scratch / "jpegs", range(classes), 64, "jpg"))
     crops = ["dataset.side=64", "dataset.pixels=56", "dataset.pad=0"]
-    return load(f"dataset={name}", f"dataset.root={where}", *crops, f"machine.store={store}", "layers=0")
+    return load(f"dataset={name}", f"dataset.root={where}", *crops, f"machine.image_cache={store}", "layers=0")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from benchmarks.tables import Row, Tables
 from tlprotocols.config.compose import composer
+from tlprotocols.config.identity import factors
 from tlprotocols.config.schema import Config
 from tlprotocols.planning.plan import plan, resolved
-from tlprotocols.results import factors, files
+from tlprotocols.records import files
 
 SAMPLE = 20  # cells composed by Hydra alone
 MEASURED = {
@@ -65,7 +66,7 @@ def _planning(count: int, scratch: str) -> Row:
     begun = time.perf_counter()
     configs = planned(count, results)
     composed = time.perf_counter() - begun
-    assert len(plan(configs).asked) == count
+    assert len(plan(configs).requested) == count
     whole = time.perf_counter() - begun
     compose, sample = composer(), cells(count, results)[:SAMPLE]
     begun = time.perf_counter()

@@ -17,7 +17,7 @@ from benchmarks.timing import alternating, ratio
 from tlprotocols.config.compose import load
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import one_thread, processor_has_bf16
-from tlprotocols.training import models, transfer
+from tlprotocols.training import models, optimizers
 from tlprotocols.training.loop import Images, fit
 
 NETS = {  # name: overrides, classes
@@ -79,7 +79,7 @@ def _training(config: Config, classes: int, steps: int) -> Iterator[object]:
     labels = torch.randint(0, classes, (count,), generator=draw)
     net = models.build(config, classes).to(memory_format=torch.channels_last)
     images = Images(stored, np.arange(count), labels, torch.device("cpu"))
-    return fit(net, transfer.optimizer(net, config), config, images)
+    return fit(net, optimizers.optimizer(net, config), config, images)
 
 
 def _bare(config: Config, classes: int) -> list[Callable[[], object]]:

@@ -50,9 +50,9 @@ def compared(job: "Job", repetitions: int) -> Tables:
     mine: list[Outcome] = []
     for seed in range(repetitions):
         theirs.append(job.conventional(seed))
-        mine.append(job.ours(f"seed={seed}", f"machine.store={job.scratch}/store{seed}"))
+        mine.append(job.ours(f"seed={seed}", f"machine.image_cache={job.scratch}/store{seed}"))
     beside = median(seconds for seconds, _ in theirs)
-    planned = job.planned(f"seed={repetitions}", f"machine.store={job.scratch}/store{repetitions - 1}")
+    planned = job.planned(f"seed={repetitions}", f"machine.image_cache={job.scratch}/store{repetitions - 1}")
     rows = [_row("conventional", theirs, beside), _row("ours, decoding included", mine, beside)]
     return {job.title: [row | {"planned": told} for row, told in zip(rows, (None, planned), strict=True)]}
 
@@ -81,9 +81,10 @@ class Job:
     ) -> None:
         """On glyphs, or on Tiny ImageNet in `root`; `classes` in each half and epochs, None: those of the main job."""
         self.scratch, self.grid, self.number = Path(scratch), list(grid), 0
+        self.last: Path | None = None
         data = [f"dataset={'tiny_imagenet' if root else 'glyphs'}", *([f"dataset.root={root}"] if root else [])]
         whole = configuration(*data)
-        listed = source(whole.dataset, whole.machine.store)
+        listed = source(whole.dataset, whole.machine.image_cache)
         names = {
             side: [listed.classes[label] for label in half[:classes]]
             for side, half in halves(whole, listed.classes).items()
@@ -98,7 +99,7 @@ class Job:
         size = [f"epochs={epochs}", f"base.epochs={epochs}"] if epochs else []
         groups = [f"classes.source=[{','.join(self.source)}]", f"classes.target=[{','.join(self.target)}]"]
         self.data = data if root else self._as_folder()
-        self.ours_only = ["classes=groups", *groups, f"machine.store={self.scratch / 'store'}", *size]
+        self.ours_only = ["classes=groups", *groups, f"machine.image_cache={self.scratch / 'store'}", *size]
         self.recipe = [*self.data, *size]
         config = configuration(*self.recipe)
         n = sum(int(text) for text in grid[1].split("=")[1].split(","))
@@ -122,7 +123,7 @@ class Job:
         """Our command line, or that of a variant."""
         results, line = self._line(*overrides)
         seconds, _ = _timed([*(["benchmarks.variants", variant] if variant else ["tlprotocols"]), *line], self.scratch)
-        table = load(results)
+        table, self.last = load(results), results
         assert len(table) == 2 * len(self.grid[0].split(",")) or len(self.grid[1].split(",")) != 2
         means = table.groupby(table.n_per_class.astype(str)).val_top1.mean()
         return seconds, {f"n={n}": float(means[n]) for n in sorted(means.index, key=int)}
@@ -130,6 +131,7 @@ class Job:
     def planned(self, *overrides: str) -> float:
         """Seconds that the plan of our command line says."""
         _, line = self._line(*overrides, "hydra.launcher.dry_run=true")
+        line += [f"results_dir={self.last}"] if self.last else []  # the rows of the last sweep say the throughput
         _, told = _timed(["tlprotocols", *line], self.scratch)
         (hours,) = re.findall(r"hours=([\d.]+)", told)
         return 3600 * float(hours)

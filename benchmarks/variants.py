@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tlprotocols.launching import pool as local
-from tlprotocols.launching import worker
+from tlprotocols.launching import worker, workers
 
 NAMES = ("two_threads", "process_per_run", "loader", "contiguous")
 
@@ -40,9 +39,9 @@ def contiguous() -> None:
     from tlprotocols.training import loop as train
     from tlprotocols.training import shards as gradient
 
-    before = train.normalised
+    before = train.normalize
     for module in (gradient, train):
-        module.normalised = lambda images, dataset: before(images, dataset).contiguous()  # type: ignore[attr-defined]
+        module.normalize = lambda images, dataset: before(images, dataset).contiguous()  # type: ignore[attr-defined]
 
 
 def loader() -> None:
@@ -75,7 +74,7 @@ def loader() -> None:
     before = run.selected
 
     def selected(config: Any, part: str, where: Any) -> Any:
-        images, source = before(config, part, where), run.Store.of(config).source
+        images, source = before(config, part, where), run.ImageCache.of(config).source
         files = [file for found in source.files[part] for file in found]  # type: ignore[attr-defined]
         PICTURES[id(images.stored)] = Pictures(files, config.dataset.side)
         return Decoded(images.stored, images.rows, images.labels, where)
@@ -137,8 +136,8 @@ def main() -> None:
         worker.serve(Told(sys.argv[2:]), json.loads(sys.argv[1]))  # type: ignore[arg-type]
         return
     if name == "two_threads":
-        local.ONE_THREAD = worker.ONE_THREAD = dict.fromkeys(worker.ONE_THREAD, "2")
-    local.serve = Patched(name)  # type: ignore[assignment]
+        workers.ONE_THREAD = worker.ONE_THREAD = dict.fromkeys(worker.ONE_THREAD, "2")
+    workers.serve = Patched(name)  # type: ignore[assignment]
     sys.argv[0] = "tlprotocols"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
     from tlprotocols.__main__ import main as command

@@ -22,7 +22,7 @@ def glyph_sheet(rows: int = 8, columns: int = 24, side: int = 32) -> None:
     """Every row is one class."""
     glyphs = Glyphs()
     labels = np.linspace(40, len(glyphs.classes) - 1, rows).astype(int)
-    sheet = [np.concatenate(list(glyphs.reader("train", int(label))(side)[:columns]), axis=1) for label in labels]
+    sheet = [np.concatenate(list(glyphs.decoder("train", int(label))(side)[:columns]), axis=1) for label in labels]
     Image.fromarray(np.concatenate(sheet)).save(HERE / "glyphs.png", optimize=True)
 
 
@@ -30,7 +30,7 @@ def terminal() -> None:
     """What the main job prints, from an empty folder."""
     console = Console(record=True, width=104, file=io.StringIO())
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"TLPROTOCOLS_STORE": f"{folder}/store", "COLUMNS": "104"}
+        settings = {"TLPROTOCOLS_IMAGE_CACHE": f"{folder}/store", "COLUMNS": "104"}
         ran = subprocess.run(
             [sys.executable, "-m", "tlprotocols", *JOB],
             cwd=folder,

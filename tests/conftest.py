@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from tlprotocols.config.compose import composer
 from tlprotocols.config.schema import Config
-from tlprotocols.images.cache import Store
+from tlprotocols.images.cache import ImageCache
 from tlprotocols.planning.plan import resolved
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)  # a test fails every time or never
@@ -99,14 +99,14 @@ def tiny(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     store = tmp_path_factory.mktemp("store")
     small = ["dataset.side=16", "dataset.pixels=16", "dataset.pad=2", "model.width=0.1", "n_per_class=4"]
     train = [f"{base}{value}" for base in ("", "base.") for value in ("epochs=2", "batch_size=16", "precision=fp32")]
-    machine = [f"machine.store={store}", "machine.device=cpu"]
+    machine = [f"machine.image_cache={store}", "machine.device=cpu"]
     return ["dataset=folder", f"dataset.root={shapes}", *small, *train, *machine]
 
 
 @pytest.fixture(scope="session")
 def cfg(composed: Callable[..., Config], tiny: list[str]) -> Callable[..., Config]:
     """Overrides to the configuration of a run on the shapes, whose images are decoded."""
-    store = Store.of(resolved(composed(*tiny)))
+    store = ImageCache.of(resolved(composed(*tiny)))
     store.ensure({(part, label) for part in ("train", "val") for label in range(len(CLASSES))}, workers=1)
     return lambda *overrides: resolved(composed(*tiny, *overrides))
 

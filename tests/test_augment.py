@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from tlprotocols.images.augment import Draws, _by_index, centre_draws, cut, normalised, train_draws
+from tlprotocols.images.augment import Draws, _by_index, centre_draws, crop_and_flip, normalize, train_draws
 
 SIDE = 20
 PICTURES = np.random.RandomState(0).randint(0, 256, (40, SIDE, SIDE, 3), dtype=np.uint8)
@@ -17,7 +17,7 @@ IMAGES = np.arange(20_000)
 
 def prepared(config, draws):
     stored = torch.from_numpy(PICTURES)
-    return normalised(cut(stored, draws, config.dataset), config.dataset)
+    return normalize(crop_and_flip(stored, draws, config.dataset), config.dataset)
 
 
 def flips(draws):
@@ -52,14 +52,14 @@ def test_training_images_are_torchvisions(plain, dataset, augment, pixels, pad):
 def test_a_gpu_cuts_what_a_cpu_cuts(plain, augment, pixels, pad):
     config, stored = sized(plain(f"augment={augment}"), pixels, pad), torch.from_numpy(PICTURES)
     draws = train_draws(config, 3, np.arange(len(PICTURES)))
-    assert torch.equal(_by_index(stored, draws, config.dataset), cut(stored, draws, config.dataset))
+    assert torch.equal(_by_index(stored, draws, config.dataset), crop_and_flip(stored, draws, config.dataset))
 
 
 @pytest.mark.parametrize("pixels", [20, 19, 18, 17, 16, 15])
 @pytest.mark.parametrize("pad", [0, 3])
 def test_the_middle_crop_is_torchvisions(plain, pixels, pad):
     config = sized(plain(), pixels, pad)
-    crops = cut(torch.from_numpy(PICTURES), centre_draws(config.dataset, len(PICTURES)), config.dataset)
+    crops = crop_and_flip(torch.from_numpy(PICTURES), centre_draws(config.dataset, len(PICTURES)), config.dataset)
     for picture, crop in zip(PICTURES, crops, strict=True):
         assert np.array_equal(np.asarray(tv.center_crop(Image.fromarray(picture), pixels)), crop.numpy())
 
@@ -67,7 +67,7 @@ def test_the_middle_crop_is_torchvisions(plain, pixels, pad):
 @pytest.mark.parametrize("pixels", [21, 22, 23, 24])
 def test_a_middle_crop_larger_than_the_image_is_torchvisions(plain, pixels):
     config = sized(plain(), pixels, 2)
-    crops = cut(torch.from_numpy(PICTURES), centre_draws(config.dataset, len(PICTURES)), config.dataset)
+    crops = crop_and_flip(torch.from_numpy(PICTURES), centre_draws(config.dataset, len(PICTURES)), config.dataset)
     for picture, crop in zip(PICTURES, crops, strict=True):
         assert np.array_equal(np.asarray(tv.center_crop(Image.fromarray(picture), pixels)), crop.numpy())
 
@@ -76,7 +76,7 @@ def test_a_middle_crop_larger_than_the_image_is_torchvisions(plain, pixels):
 def test_a_mirrored_corner(plain, which):
     config = sized(plain(), 16, 0)
     draws = Draws(torch.tensor([4]), torch.tensor([0]), torch.tensor([True]))
-    crop = cut(torch.from_numpy(PICTURES[which : which + 1]), draws, config.dataset)[0]
+    crop = crop_and_flip(torch.from_numpy(PICTURES[which : which + 1]), draws, config.dataset)[0]
     assert np.array_equal(crop.numpy(), PICTURES[which, 4:20, 15::-1])
 
 

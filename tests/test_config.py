@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tlprotocols.config.compose import CONF, build, composer, keys, load
+from tlprotocols.config.compose import CONF, composer, load
 from tlprotocols.config.schema import (
     AUGMENTS,
     PRECISIONS,
@@ -22,6 +22,7 @@ from tlprotocols.config.schema import (
     Model,
     Rates,
 )
+from tlprotocols.config.validate import build, keys
 from tlprotocols.errors import ConfigError
 
 NEEDS = {  # what a choice cannot do without
@@ -105,6 +106,25 @@ def test_a_protocol_is_checked_against_a_sweep_files_values(tmp_path):
     assert compose([]).layers == 5
     with pytest.raises(ConfigError, match=r"^layers=5: protocol=scratch means layers=0"):
         compose(["protocol=scratch"])
+
+
+def test_a_protocol_of_ones_own_may_inherit_and_set_keys_of_groups(tmp_path):
+    (tmp_path / "protocol").mkdir()
+    head = "# @package _global_\n"
+    (tmp_path / "protocol" / "hot.yaml").write_text(head + "lr: {high: 0.05}\n")
+    (tmp_path / "protocol" / "hotter.yaml").write_text(head + "defaults: [scratch, _self_]\nlr: {high: 0.1}\n")
+    compose = composer(config_dir=str(tmp_path))
+    assert compose(["protocol=hot"]).lr.high == 0.05
+    assert compose(["protocol=hotter"]).layers == 0
+    with pytest.raises(ConfigError, match=r"^lr.high=0.2: protocol=hot means lr.high=0.05"):
+        compose(["protocol=hot", "lr.high=0.2"])
+    with pytest.raises(ConfigError, match=r"^layers=7: protocol=hotter means layers=0"):
+        compose(["protocol=hotter", "layers=7"])
+
+
+@pytest.mark.parametrize("override", ["~freeze", "~layers", "layers='0'"])
+def test_a_protocol_and_a_key_that_is_gone_are_one_line(composed, override):
+    assert refused(composed, "protocol=scratch", override)
 
 
 def test_a_grid_of_layers_and_protocols_loses_no_cell(composed):

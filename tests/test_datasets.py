@@ -18,13 +18,13 @@ from torchvision import transforms
 
 from tlprotocols import images as datasets
 from tlprotocols.errors import ConfigError
-from tlprotocols.images import source
 from tlprotocols.images import cache as store_module
-from tlprotocols.images.cache import Store, _checked, images_needed
+from tlprotocols.images import source
+from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.folders import read_image
 from tlprotocols.images.glyphs import FACES, Glyphs, characters, font_folder
 from tlprotocols.planning.plan import plan, resolved
-from tlprotocols.results import files
+from tlprotocols.records import files
 from tlprotocols.training.run import execute, selected
 
 NOISE = Image.fromarray(np.random.RandomState(0).randint(0, 256, (37, 53, 3), dtype=np.uint8))
@@ -82,8 +82,10 @@ def test_a_text_that_is_called_jpeg_names_its_path(tmp_path):
 
 
 def folder(composed, root, *overrides):
-    config = composed("dataset=folder", f"dataset.root={root}", f"machine.store={root.parent / 'cache'}", *overrides)
-    return source(config.dataset, config.machine.store)
+    config = composed(
+        "dataset=folder", f"dataset.root={root}", f"machine.image_cache={root.parent / 'cache'}", *overrides
+    )
+    return source(config.dataset, config.machine.image_cache)
 
 
 def test_a_folder_is_read_as_torchvisions_imagefolder(composed, shapes):
@@ -108,7 +110,7 @@ def test_a_folder_without_val_holds_out_the_last_images(composed, make_shapes, t
     if below == "train":
         assert found.counts == {"train": (12, 12), "val": (4, 4)}
         shutil.rmtree(root / "val")
-        datasets._listed.cache_clear()
+        datasets.forget()
         found = folder(composed, root, "dataset.val_per_class=5")
     names = {part: [file[-7:] for file in found.files[part][1]] for part in ("train", "val")}
     assert names == {
@@ -164,7 +166,7 @@ def test_a_missing_root_says_what_must_be_there(composed, tmp_path, name, layout
 @pytest.mark.parametrize("change", ["rename", "remove", "class", "swap", "byte", "order"])
 def test_the_fingerprint_tells_other_images_apart(composed, make_shapes, tmp_path, change):
     one, other = (make_shapes(tmp_path / name, ("ant", "bee")) for name in ("one", "other"))
-    overrides = [f"machine.store={tmp_path / 'cache'}"]
+    overrides = [f"machine.image_cache={tmp_path / 'cache'}"]
     assert folder(composed, one, *overrides).fingerprint == folder(composed, other, *overrides).fingerprint
     bee = other / "train" / "bee"
     last, first = bee / "011.png", bee / "000.png"
@@ -184,7 +186,7 @@ def test_the_fingerprint_tells_other_images_apart(composed, make_shapes, tmp_pat
             one_of_them = last.read_bytes()
             last.write_bytes(first.read_bytes())
             first.write_bytes(one_of_them)
-    datasets._listed.cache_clear()  # as another process
+    datasets.forget()  # as another process
     assert folder(composed, one, *overrides).fingerprint != folder(composed, other, *overrides).fingerprint
 
 
@@ -199,7 +201,7 @@ def test_twenty_random_bytes_are_each_another_fingerprint(composed, make_shapes,
         content[place % len(content)] ^= 1 << draw.randrange(8)
         file.write_bytes(content)
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-        datasets._listed.cache_clear()
+        datasets.forget()
         seen.add(folder(composed, root).fingerprint)
     assert len(seen) == 21
 
@@ -208,11 +210,11 @@ def test_unchanged_images_are_read_once(composed, make_shapes, tmp_path):
     root = make_shapes(tmp_path / "tree", ("ant", "bee"))
     assert folder(composed, root).unread == 32
     first = folder(composed, root).fingerprint
-    datasets._listed.cache_clear()
+    datasets.forget()
     assert folder(composed, root).unread == 0
     assert folder(composed, root).fingerprint == first
     (root / "val" / "ant" / "000.png").touch()
-    datasets._listed.cache_clear()
+    datasets.forget()
     assert folder(composed, root).unread == 4
     assert folder(composed, root).fingerprint == first
 
@@ -221,9 +223,12 @@ def test_a_damaged_digest_is_read_anew(composed, make_shapes, tmp_path):
     root = make_shapes(tmp_path / "tree", ("ant", "bee"))
     first = folder(composed, root).fingerprint
     (kept,) = (root.parent / "cache" / "digests").iterdir()
-    for content in (b"", b"{", b"[]"):
+    whole = kept.read_bytes()
+    digit = whole.index(b'"val/bee"') + 30
+    flipped = whole[:digit] + (b"0" if whole[digit : digit + 1] != b"0" else b"1") + whole[digit + 1 :]
+    for content in (b"", b"{", b"[]", b"null", b'{"classes": 5, "digest": 5}', flipped):
         kept.write_bytes(content)
-        datasets._listed.cache_clear()
+        datasets.forget()
         assert folder(composed, root).fingerprint == first
 
 
@@ -258,7 +263,7 @@ def test_tiny_imagenets_official_layout(composed, tmp_path):
     assert found.classes == wnids
     assert found.counts == {"train": (3, 3, 3), "val": (2, 2, 2)}
     for label in range(3):
-        assert np.abs(found.reader("val", label)(64).astype(int) - (100 + label)).max() == 0
+        assert np.abs(found.decoder("val", label)(64).astype(int) - (100 + label)).max() == 0
         assert [file[-6:] for file in found.files["train"][label]] == ["0.JPEG", "1.JPEG", "2.JPEG"]
 
 
@@ -286,9 +291,9 @@ def test_cifar_in_torchvisions_format(composed, tmp_path, monkeypatch, name):
     pictures = data.reshape(20, 3, 32, 32).transpose(0, 2, 3, 1)
     assert found.classes == ("ant", "bee", "cat")
     assert found.counts == {"train": (7, 7, 6), "val": (7, 7, 6)}
-    assert np.array_equal(found.reader("train", 1)(32), pictures[1::3])
-    assert np.array_equal(found.reader("val", 1)(32), pictures[1::3][::-1])
-    assert found.reader("val", 2)(24).shape == (6, 24, 24, 3)
+    assert np.array_equal(found.decoder("train", 1)(32), pictures[1::3])
+    assert np.array_equal(found.decoder("val", 1)(32), pictures[1::3][::-1])
+    assert found.decoder("val", 2)(24).shape == (6, 24, 24, 3)
 
 
 def test_glyphs_are_a_thousand_characters_of_every_face():
@@ -305,27 +310,27 @@ def test_glyphs_are_a_thousand_characters_of_every_face():
 
 
 def test_glyphs_are_drawn_the_same_every_time():
-    first, again = (Glyphs().reader("train", 33)(32) for _ in range(2))
+    first, again = (Glyphs().decoder("train", 33)(32) for _ in range(2))
     assert np.array_equal(first, again)
     assert first.shape == (100, 32, 32, 3)
-    assert Glyphs().reader("val", 33)(32).shape == (20, 32, 32, 3)
+    assert Glyphs().decoder("val", 33)(32).shape == (20, 32, 32, 3)
 
 
 def test_no_two_pictures_of_a_glyph_are_equal():
-    pictures = [p.tobytes() for part in ("train", "val") for p in Glyphs().reader(part, 500)(32)]
+    pictures = [p.tobytes() for part in ("train", "val") for p in Glyphs().decoder(part, 500)(32)]
     assert len(set(pictures)) == 120
 
 
 def test_glyphs_do_not_hang_on_what_was_drawn_before():
-    alone = Glyphs().reader("val", 7)(16)
+    alone = Glyphs().decoder("val", 7)(16)
     other = Glyphs()
-    other.reader("train", 3)(16)
-    assert np.array_equal(other.reader("val", 7)(16), alone)
+    other.decoder("train", 3)(16)
+    assert np.array_equal(other.decoder("val", 7)(16), alone)
 
 
 @pytest.fixture
 def store(composed, tiny, tmp_path):
-    return Store.of(composed(*tiny, f"machine.store={tmp_path / 'store'}"))
+    return ImageCache.of(composed(*tiny, f"machine.image_cache={tmp_path / 'store'}"))
 
 
 def test_the_store_decodes_only_what_is_asked(store):
@@ -335,7 +340,7 @@ def test_the_store_decodes_only_what_is_asked(store):
     everything = [(part, label) for part in ("train", "val") for label in range(8)]
     assert set(everything) - set(store.missing(everything)) == {("train", 2), ("val", 5)}
     rows = store.rows("train")
-    assert np.array_equal(rows[24:36], store.source.reader("train", 2)(16))
+    assert np.array_equal(rows[24:36], store.source.decoder("train", 2)(16))
     assert not rows[:24].any()
     assert not rows[36:].any()
 
@@ -346,7 +351,7 @@ def test_the_store_decodes_nothing_twice(store):
         file.write(bytes(8 * 12 * 16 * 16 * 3))
     store.ensure({("train", 2), ("train", 3)}, 1)
     assert not store.rows("train")[24:36].any()
-    assert np.array_equal(store.rows("train")[36:48], store.source.reader("train", 3)(16))
+    assert np.array_equal(store.rows("train")[36:48], store.source.decoder("train", 3)(16))
 
 
 def everything(store):
@@ -355,8 +360,7 @@ def everything(store):
 
 def trained_on(store, part="train"):
     """What a new process that trains on all images finds in the store, and which classes it decoded again."""
-    _checked.clear()
-    there = Store(store.dataset, store.folder)
+    there = ImageCache(store.dataset, store.folder)
     there.ensure(everything(there), 1)
     rows = np.arange(there.offsets(part)[-1])
     again = there.verify(part, rows)
@@ -420,36 +424,78 @@ def test_a_run_on_a_damaged_store_equals_one_on_a_whole_one_and_its_log_says_so(
     rows = []
     for number, harm in enumerate((False, True)):
         config = resolved(
-            composed(*tiny, "layers=0", f"machine.store={tmp_path / 'store'}", f"results_dir={tmp_path / str(number)}")
+            composed(
+                *tiny, "layers=0", f"machine.image_cache={tmp_path / 'store'}", f"results_dir={tmp_path / str(number)}"
+            )
         )
         if harm:
-            with open(Store.of(config).folder / "train.u8", "r+b") as file:
+            with open(ImageCache.of(config).folder / "train.u8", "r+b") as file:
                 file.write(bytes(8 * 12 * 16 * 16 * 3))
-            _checked.clear()
         rows.append(execute(config))
     assert [rows[0][key] for key in ("train_loss", "val_loss")] == [rows[1][key] for key in ("train_loss", "val_loss")]
     assert "the image cache was damaged: class" in files(config).log.read_text()
+
+
+@pytest.mark.parametrize("harm", ["gone", "first classes only", "zeroed"])
+def test_a_store_purged_between_two_runs_of_one_process_is_found(composed, tiny, tmp_path, harm):
+    """A purge during a sweep: the first run checked the images, the second one of the same process finds others."""
+    rows = []
+    for results, target, layers in (("whole", "B", 0), ("one", "A", 0), ("one", "B", 0)):
+        folders = [f"machine.image_cache={tmp_path / results}-store", f"results_dir={tmp_path / results}"]
+        config = resolved(composed(*tiny, f"layers={layers}", f"target={target}", "n_per_class=full", *folders))
+        cache = ImageCache.of(config)
+        if (results, target) == ("one", "B"):
+            cache.ensure(images_needed(config), 1)
+            images = cache.folder / "train.u8"
+            match harm:
+                case "gone":
+                    images.unlink()
+                case "first classes only":
+                    images.write_bytes(images.read_bytes()[: 3 * 12 * 16 * 16 * 3])
+                case "zeroed":
+                    images.write_bytes(bytes(images.stat().st_size))
+        rows.append(execute(config))
+    assert [rows[0][key] for key in ("train_loss", "val_loss")] == [rows[2][key] for key in ("train_loss", "val_loss")]
+    check = ImageCache.of(config)
+    assert check.missing(images_needed(config)) == []
+    assert not set(_black(check)) & {label for _, label in images_needed(config)}
+
+
+def _black(cache):
+    """Labels of the classes that done.json has, and that are black."""
+    decoded = {label for label in range(8) if not cache.missing([("train", label)])}
+    rows, offsets = cache.rows("train"), cache.offsets("train")
+    return [label for label in decoded if not rows[offsets[label] : offsets[label + 1]].any()]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", "3", '{"done": [[1, 2]], "index": {}}', "changed"])
+def test_a_damaged_list_of_decoded_classes_is_distrusted(store, content):
+    store.ensure(everything(store), 1)
+    whole = trained_on(store)[0]
+    done = store.folder / "done.json"
+    done.write_text(done.read_text().replace("[12, 12", "[12, 11") if content == "changed" else content)
+    assert np.array_equal(trained_on(store)[0], whole)
 
 
 def test_a_worker_lists_no_original_images_once_they_are_decoded(cfg, monkeypatch):
     config = cfg("layers=0")
     monkeypatch.setattr(datasets, "_listed", lambda *_: pytest.fail("listed the images"))
     monkeypatch.setattr(store_module, "source", lambda *_: pytest.fail("listed the images"))
-    Store.of(config).ensure(images_needed(config), workers=1)
+    ImageCache.of(config).ensure(images_needed(config), workers=1)
     assert len(selected(config, "train", torch.device("cpu"))) == 4 * 4
 
 
 def test_images_that_change_after_the_plan_are_refused(composed, tiny, make_shapes, tmp_path):
     root = make_shapes(tmp_path / "tree")
-    config = resolved(composed(*tiny, "layers=0", f"dataset.root={root}", f"machine.store={tmp_path / 'store'}"))
+    config = resolved(composed(*tiny, "layers=0", f"dataset.root={root}", f"machine.image_cache={tmp_path / 'store'}"))
     label = sorted(images_needed(config))[0][1]
-    changed = root / "train" / Store.of(config).classes[label] / "003.png"
-    changed.write_bytes((root / "train" / Store.of(config).classes[label] / "004.png").read_bytes())
+    changed = root / "train" / ImageCache.of(config).classes[label] / "003.png"
+    changed.write_bytes((root / "train" / ImageCache.of(config).classes[label] / "004.png").read_bytes())
     with pytest.raises(ConfigError, match="these images changed after the sweep was planned"):
-        Store.of(config).ensure(images_needed(config), 1)
-    datasets._listed.cache_clear()
+        ImageCache.of(config).ensure(images_needed(config), 1)
+    datasets.forget()
     with pytest.raises(ConfigError, match="its images changed after the sweep was planned"):
-        Store.of(config).ensure(images_needed(config), 1)
+        ImageCache.of(config).ensure(images_needed(config), 1)
 
 
 @pytest.mark.slow
@@ -469,7 +515,11 @@ def test_two_trees_with_the_same_names_are_two_data_sets(composed, tiny, make_sh
     assert sizes[0] == sizes[1]
     rows = []
     for tree in trees:
-        own = [f"dataset.root={tree}", f"machine.store={tmp_path / 'store'}", f"results_dir={tmp_path / 'results'}"]
+        own = [
+            f"dataset.root={tree}",
+            f"machine.image_cache={tmp_path / 'store'}",
+            f"results_dir={tmp_path / 'results'}",
+        ]
         config = resolved(composed(*tiny, *own, "layers=0", "epochs=30", "n_per_class=full", "high_lr_layers=8"))
         assert plan([config]).to_run
         rows.append(execute(config))
@@ -479,21 +529,21 @@ def test_two_trees_with_the_same_names_are_two_data_sets(composed, tiny, make_sh
 
 
 def test_a_reading_process_is_sent_its_class_alone(store):
-    sent = pickle.dumps(store.source.reader("train", 2))
+    sent = pickle.dumps(store.source.decoder("train", 2))
     others = [name for label, name in enumerate(store.source.classes) if label != 2]
     assert store.source.classes[2].encode() in sent
     assert not any(f"/{name}/".encode() in sent for name in others)
 
 
 def test_stored_rows_are_the_sources_images(cfg):
-    store = Store.of(cfg())
+    store = ImageCache.of(cfg())
     for part in ("train", "val"):
-        whole = np.concatenate([store.source.reader(part, label)(16) for label in range(8)])
+        whole = np.concatenate([store.source.decoder(part, label)(16) for label in range(8)])
         assert np.array_equal(store.rows(part), whole)
 
 
 def test_a_change_of_the_mapped_images_never_reaches_the_disk(cfg):
-    store = Store.of(cfg())
+    store = ImageCache.of(cfg())
     before = store.rows("val")[0].copy()
     store.rows("val")[0] = 255 - before
     assert np.array_equal(store.rows("val")[0], before)
@@ -502,19 +552,19 @@ def test_a_change_of_the_mapped_images_never_reaches_the_disk(cfg):
 def test_other_sides_and_other_images_have_other_folders(composed, tiny, shapes, make_shapes, tmp_path):
     other = make_shapes(tmp_path / "other", ("ant", "bee"))
     overrides = [[], ["dataset.side=20"], [f"dataset.root={other}"]]
-    assert len({Store.of(composed(*tiny, *asked)).folder for asked in overrides}) == 3
-    assert len({Store.of(composed(*tiny, f"dataset.root={shapes}/../{shapes.name}")).folder}) == 1
+    assert len({ImageCache.of(composed(*tiny, *asked)).folder for asked in overrides}) == 3
+    assert len({ImageCache.of(composed(*tiny, f"dataset.root={shapes}/../{shapes.name}")).folder}) == 1
 
 
 def test_a_damaged_image_in_the_store_names_its_path_and_spares_the_rest(composed, tiny, make_shapes, tmp_path):
     root = make_shapes(tmp_path / "tree", ("ant", "bee"))
     (root / "train" / "bee" / "007.png").write_bytes(b"\x89PNG")
-    store = Store.of(composed(*tiny, f"dataset.root={root}", f"machine.store={tmp_path / 'store'}"))
+    store = ImageCache.of(composed(*tiny, f"dataset.root={root}", f"machine.image_cache={tmp_path / 'store'}"))
     with pytest.raises(ConfigError, match=r"bee/007.png: cannot be read as an image"):
         store.ensure({("train", 0), ("train", 1)}, 1)
     assert ("train", 1) in store.missing([("train", 0), ("train", 1)])
     store.ensure({("train", 0)}, 1)
-    assert np.array_equal(store.rows("train")[:12], store.source.reader("train", 0)(16))
+    assert np.array_equal(store.rows("train")[:12], store.source.decoder("train", 0)(16))
 
 
 def test_a_process_killed_while_it_decodes_leaves_what_it_had_decoded(store, tiny, tmp_path):
@@ -528,14 +578,14 @@ def test_a_process_killed_while_it_decodes_leaves_what_it_had_decoded(store, tin
         "    classes.append(images)\n"
         "    if len(classes) == 7:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"store.Store.of(load(*sys.argv[1:])).ensure({jobs}, 1, advance)\n"
+        f"store.ImageCache.of(load(*sys.argv[1:])).ensure({jobs}, 1, advance)\n"
     )
-    line = [sys.executable, "-c", script, *tiny, f"machine.store={tmp_path / 'store'}"]
+    line = [sys.executable, "-c", script, *tiny, f"machine.image_cache={tmp_path / 'store'}"]
     assert subprocess.run(line, check=False).returncode == -signal.SIGKILL
     assert len(store.missing(jobs)) == 16 - 5  # it first heard of those already there, and died with the sixth
     store.ensure(jobs, 1)
     for part in ("train", "val"):
-        whole = np.concatenate([store.source.reader(part, label)(16) for label in range(8)])
+        whole = np.concatenate([store.source.decoder(part, label)(16) for label in range(8)])
         assert np.array_equal(store.rows(part), whole)
 
 
@@ -545,16 +595,16 @@ def test_two_processes_that_fill_the_store_at_once_agree(store, composed, tiny, 
     script = (
         "import sys\n"
         "from tlprotocols.config.compose import load\n"
-        "from tlprotocols.images.cache import Store\n"
+        "from tlprotocols.images.cache import ImageCache\n"
         "if __name__ == '__main__':\n"
-        f"    Store.of(load(*sys.argv[1:])).ensure({jobs}, 2)\n"
+        f"    ImageCache.of(load(*sys.argv[1:])).ensure({jobs}, 2)\n"
     )
     file = tmp_path / "fill.py"
     file.write_text(script)
-    line = [sys.executable, str(file), *tiny, f"machine.store={tmp_path / 'store'}"]
+    line = [sys.executable, str(file), *tiny, f"machine.image_cache={tmp_path / 'store'}"]
     processes = [subprocess.Popen(line) for _ in range(2)]
     assert [process.wait(60) for process in processes] == [0, 0]
     assert store.missing(jobs) == []
     for part in ("train", "val"):
-        whole = np.concatenate([store.source.reader(part, label)(16) for label in range(8)])
+        whole = np.concatenate([store.source.decoder(part, label)(16) for label in range(8)])
         assert np.array_equal(store.rows(part), whole)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from tlprotocols.training import optimizers, transfer
 from tlprotocols.training import shards as gradient
-from tlprotocols.training import transfer
 from tlprotocols.training.models import build
 from tlprotocols.training.shards import Dropout, Gradient
 
@@ -82,7 +82,7 @@ def test_a_second_batch_adds_nothing_to_the_gradient_of_the_first(cfg):
 def test_all_shards_see_an_update(cfg):
     config = cfg("dropout=0", "shards=2")
     net = fresh(config)
-    sgd = transfer.optimizer(net, config)
+    sgd = optimizers.optimizer(net, config)
     with Gradient(net, config, CPU) as learn:
         learn.begin(0)
         before = learn(*batch(config))

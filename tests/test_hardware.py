@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hydra_plugins.tlprotocols_launcher.local import LocalLauncher
 from tlprotocols import hardware
 from tlprotocols.errors import ConfigError
-from tlprotocols.launching.slurm import job as pack
+from tlprotocols.launching.slurm import job
 
 
 @pytest.fixture
@@ -28,26 +27,25 @@ def gpus(monkeypatch):
         ("1,-1,0", 1, ["1"]),  # CUDA reads the list up to the first entry that names nothing
     ],
 )
-def test_workers_share_out_the_gpus_that_we_were_given(gpus, composed, monkeypatch, visible, seen, ours):
+def test_workers_share_out_the_gpus_that_we_were_given(gpus, monkeypatch, visible, seen, ours):
     gpus(seen)
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    config = composed("machine.device=cuda")
-    assert LocalLauncher()._slots(config) == pack.slots(1) == ours
-    assert sorted(LocalLauncher(per_gpu=2)._slots(config)) == pack.slots(2) == sorted(2 * ours)
-    assert LocalLauncher(gpus=1)._slots(config) == ours[:1]
+    assert hardware.slots("cuda") == job._slots(1) == ours
+    assert sorted(hardware.slots("cuda", per_gpu=2)) == sorted(job._slots(2)) == sorted(2 * ours)
+    assert hardware.slots("cuda", gpus=1) == ours[:1]
 
 
 def test_no_visible_gpu_is_none(composed, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(hardware, "gpus", hardware.gpus.__wrapped__)  # without what it remembers
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    assert LocalLauncher(workers=2)._slots(composed("machine.device=auto")) == [None, None]
-    assert pack.slots(2) == [None, None, None]
+    assert hardware.slots(hardware.device(composed("machine.device=auto").machine), 2) == [None, None]
+    assert job._slots(2) == [None, None, None]
     with pytest.raises(ConfigError, match=r"machine\.device=cuda: needs a GPU, and none is here"):
-        LocalLauncher()._slots(composed("machine.device=cuda"))
+        hardware.slots("cuda")
 
 
 @pytest.mark.parametrize(

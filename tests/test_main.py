@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.config.validate import keys
-from tlprotocols.results import base_of, files, load, run_id
+from tlprotocols.records import files
+from tlprotocols.results import load
 from tlprotocols.training.run import execute
 
 
@@ -14,7 +16,7 @@ def typed(command, tiny, tmp_path):
     """A command line of the tiny data set, whose results and store are not there yet."""
 
     def run(*overrides):
-        folders = [f"results_dir={tmp_path / 'results'}", f"machine.store={tmp_path / 'store'}"]
+        folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'store'}"]
         return command("-m", *tiny, *folders, *overrides)
 
     return run
@@ -24,7 +26,9 @@ def refused(ended, tmp_path):
     """The one line with which a command was refused before anything was written."""
     assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
     assert ended.stderr.count("\n") == 1, ended.stderr
-    assert sorted(f.name for f in tmp_path.iterdir() if f.name != "tree") == ["elsewhere"]
+    cache = tmp_path / "store"  # may keep what was read of the image files
+    assert sorted(f.name for f in tmp_path.iterdir() if f.name not in ("tree", "store")) == ["elsewhere"]
+    assert not cache.exists() or [f.name for f in cache.iterdir()] == ["digests"]
     assert list((tmp_path / "elsewhere").iterdir()) == []
     return ended.stderr
 
@@ -128,7 +132,7 @@ def test_failed_runs_are_listed_and_the_exit_code_says_so(command, tiny, cfg, tm
     (files(failing).folder / "log.txt").mkdir()  # cannot be written to
     ended = command("-m", *tiny, results, "layers=0,5", "hydra.launcher.workers=1")
     assert ended.returncode == 1
-    assert ended.stderr == "1 of 2 cells have no result; their reasons stand above\n"
+    assert ended.stderr == "1 of 2 cells have no result: see the reasons above\n"
     said = " ".join(ended.stdout.split())
     assert f"failed {run_id(failing)}" in said
     assert "IsADirectoryError" in said
@@ -157,17 +161,30 @@ def test_damaged_weights_of_a_base_are_not_used(command, tiny, cfg, tmp_path):
     assert tables[0].equals(tables[1])
 
 
-NOTE = "note: layers=0 with high_lr_layers=1 trains 7 random layers at the low rate; the baseline without transfer is"
+def test_a_launcher_that_composes_by_itself_takes_no_protocol(command, tiny, tmp_path):
+    """It would not see that a protocol and another value contradict each other."""
+    where = f"results_dir={tmp_path / 'results'}"
+    ended = command(*tiny, where, "hydra/launcher=basic", "hydra/sweeper=basic", "protocol=scratch", "layers=7")
+    assert ended.returncode == 2
+    assert "hydra/launcher=basic: cannot be used with protocol=" in ended.stderr
 
 
 @pytest.mark.parametrize(
     ("cells", "noted"),
-    [("layers=0,5", True), ("layers=5,6", False), ("protocol=scratch,commonly_used", False)],
+    [
+        ("layers=0,5", "trains 7 random layers"),
+        ("layers=5,6", ""),
+        ("protocol=scratch,commonly_used", ""),
+        ("layers=0 high_lr_layers=8 schedule=join_low decay_epochs=0", "trains 8 random layers"),
+        ("layers=0 high_lr_layers=8 lr.layers.conv1=1e-6", "trains 1 random layer"),
+    ],
 )
 def test_a_baseline_whose_random_layers_learn_slowly_is_named(command, tiny, cells, noted, tmp_path):
-    ended = command("-m", *tiny, cells, f"results_dir={tmp_path / 'results'}", "hydra.launcher.dry_run=true")
+    ended = command("-m", *tiny, *cells.split(), f"results_dir={tmp_path / 'results'}", "hydra.launcher.dry_run=true")
     assert ended.returncode == 0, ended.stderr
-    assert (f"{NOTE} protocol=scratch" in " ".join(ended.stdout.split())) is noted
+    printed = " ".join(ended.stdout.split())
+    line = f"note: a cell with layers=0 {noted} below lr.high from the first epoch; the baseline without transfer is"
+    assert (f"{line} protocol=scratch" if noted else "note:") in printed if noted else "note:" not in printed
 
 
 @pytest.mark.slow
@@ -178,6 +195,6 @@ def test_a_sweep_whose_every_run_failed_still_names_the_causes(command, tiny, cf
     (files(base_of(failing)).folder / "log.txt").mkdir()  # cannot be written to
     ended = command("-m", *tiny, results, "layers=5,6", "hydra.launcher.workers=1")
     assert ended.returncode == 1
-    assert ended.stderr == "2 of 2 cells have no result; their reasons stand above\n"
+    assert ended.stderr == "2 of 2 cells have no result: see the reasons above\n"
     assert f"failed {run_id(failing)}" in " ".join(ended.stdout.split())
     assert "IsADirectoryError" in ended.stdout

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tlprotocols.config.compose import CONF, read
+from tlprotocols.config.compose import CONF
 from tlprotocols.config.schema import Config
+from tlprotocols.config.validate import read
 from tlprotocols.errors import ConfigError, Stopped
+from tlprotocols.launching.driver import sweep
 from tlprotocols.launching.slurm import job as pack
 from tlprotocols.launching.slurm import queue as scheduler
 from tlprotocols.launching.slurm import submit as slurm
-from tlprotocols.launching.slurm import wait as cluster_sweep
-from tlprotocols.launching.slurm.queue import Claim
-from tlprotocols.planning.cost import kind, rates_file
+from tlprotocols.launching.slurm.cluster import Slurm
+from tlprotocols.launching.slurm.options import Options
+from tlprotocols.launching.slurm.queue import JobRecord
 from tlprotocols.planning.plan import Run, plan
-from tlprotocols.results import Files, files
+from tlprotocols.records import Files, files
 from tlprotocols.training.run import execute
 
 OPTIONS = CONF / "hydra" / "launcher" / "slurm.yaml"
@@ -32,10 +34,9 @@ def options(**changes: object) -> dict[str, object]:
     return {**OmegaConf.to_container(OmegaConf.load(OPTIONS)), **changes}  # type: ignore[dict-item]
 
 
-def cluster(**changes: object) -> slurm.Cluster:
+def cluster(**changes: object) -> Slurm:
     values = {key: value for key, value in options(**changes).items() if key != "_target_"}
-    read_options: slurm.Cluster = read(slurm.Cluster, values, "hydra.launcher.")
-    return read_options
+    return Slurm(read(Options, values, "hydra.launcher."))
 
 
 def runs(plain: Callable[..., Config], *seconds: float) -> tuple[list[Run], dict[str, float]]:
@@ -66,7 +67,7 @@ def test_the_number_of_packs(plain: Callable[..., Config], minutes: float, worke
 
 def test_every_parameter_has_a_type_and_a_comment() -> None:
     lines = [line for line in OPTIONS.read_text().splitlines()[2:] if line]
-    assert {line.split(":")[0] for line in lines} == {field.name for field in dataclasses.fields(slurm.Cluster)}
+    assert {line.split(":")[0] for line in lines} == {field.name for field in dataclasses.fields(Options)}
     assert all("  # " in line for line in lines)
 
 
@@ -85,10 +86,10 @@ def test_a_wrong_parameter_is_refused_by_name(key: str, value: object, legal: st
 
 
 def test_gpus_of_the_jobs_decide_the_device(plain: Callable[..., Config]) -> None:
-    assert slurm.on_nodes(plain(), cluster(gpus=2)).machine.device == "cuda"
-    assert slurm.on_nodes(plain(), cluster(gres="gpu:1")).machine.device == "cuda"
-    assert slurm.on_nodes(plain(), cluster()).machine.device == "cpu"
-    assert cluster(gpus=2, per_gpu=3).workers == 6
+    assert cluster(gpus=2).resolve(plain()).machine.device == "cuda"
+    assert cluster(gres="gpu:1").resolve(plain()).machine.device == "cuda"
+    assert cluster().resolve(plain()).machine.device == "cpu"
+    assert cluster(gpus=2, per_gpu=3).options.workers == 6
 
 
 def test_no_sbatch_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,22 +135,22 @@ def test_why_a_job_left_nothing(
     script(tmp_path, "scontrol", f'echo "{known}"')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "log").write_text(printed)
-    found, sentence = scheduler.why_lost(Claim("7", str(tmp_path / "log"), "now"))
+    found, sentence = scheduler.why_lost(JobRecord("7", str(tmp_path / "log"), "now"))
     assert found == kind
     assert sentence.startswith("its SLURM job 7 ended without a result (")
 
 
-def test_a_claim_counts_while_its_job_is_queued(
+def test_a_job_record_counts_while_its_job_is_queued(
     cfg: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = dataclasses.replace(cfg("layers=0"), results_dir=str(tmp_path))
-    (run,) = plan([config]).asked
+    (run,) = plan([config]).requested
     files(config).folder.mkdir(parents=True)
     assert slurm.in_queue([run]) == {}
-    claim = Claim("7_3", "log", "now")
-    claim.write(files(config))
+    record = JobRecord("7_3", "log", "now")
+    record.write(files(config))
     monkeypatch.setattr(scheduler, "queued", lambda jobs: {"7_3": "PENDING"} if list(jobs) else {})
-    assert slurm.in_queue([run]) == {run.id: claim}
+    assert slurm.in_queue([run]) == {run.id: record}
     monkeypatch.setattr(scheduler, "queued", lambda jobs: {"7_2": "RUNNING"})
     assert slurm.in_queue([run]) == {}
 
@@ -162,19 +163,16 @@ def test_a_finished_sweep_submitted_again_submits_nothing_and_prints_its_table(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = cfg("layers=0", f"results_dir={tmp_path / 'results'}", f"machine.store={tmp_path / 'store'}")
+    config = cfg("layers=0", f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'store'}")
     row = execute(config)
     script(tmp_path, "srun", "exit 1")
     script(tmp_path, "sbatch", f"touch {tmp_path}/submitted; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert cluster_sweep.sweep([config], cluster(wait=wait)) == [row]
+    assert sweep([config], cluster(wait=wait)) == [row]
     assert not (tmp_path / "submitted").exists()
     printed = capsys.readouterr().out
-    assert "1 cells, 1 runs, 1 finished" in printed
+    assert "1 cell, 1 run, 1 finished" in printed
     assert row["run_id"] in printed
-    assert json.loads(rates_file(config).read_text()) == {
-        kind(config): {row["device"]: {row["run_id"]: row["images_per_second"]}}
-    }
 
 
 def test_a_pack_without_its_base_leaves(

@@ -2,9 +2,9 @@
 
 import pytest
 
+from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.errors import ConfigError
 from tlprotocols.planning.plan import plan
-from tlprotocols.results import base_of, run_id
 from tlprotocols.training.run import execute
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tlprotocols.config import validate as reader
+from tlprotocols.config.identity import base_of, factors, identifier, run_id
 from tlprotocols.config.schema import Config, factor
-from tlprotocols.config.validate import keys
+from tlprotocols.config.validate import build, keys
 from tlprotocols.errors import ConfigError
-from tlprotocols.migrate import identity, migrate
-from tlprotocols.results import base_of, factors, identifier, load, read_rows, run_id, take, write_aside
+from tlprotocols.migrate import migrate, new_ids
+from tlprotocols.records import read_row, write_atomic
+from tlprotocols.results import identity_of_row, import_rows, load, read_rows
 
 GOLDEN = {
     "": "60f6d566642fd92e",
@@ -86,7 +87,7 @@ SETTINGS = {
     "dataset.root": "somewhere",
     "dataset.download": "true",
     "machine.device": "cpu",
-    "machine.store": "elsewhere",
+    "machine.image_cache": "elsewhere",
     "machine.checkpoint_minutes": 1,
     "curve": "true",
     "results_dir": "there",
@@ -169,12 +170,11 @@ def test_columns_are_named_as_overrides(plain):
     }
 
 
-def test_a_later_factor_with_its_legacy_value_changes_no_id(plain, monkeypatch):
+def test_a_later_factor_with_its_legacy_value_changes_no_id(plain):
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Later(Config):
         warmup: int = factor("epochs of rising rates", low=0, legacy=0)
 
-    monkeypatch.setattr(reader, "keys", lambda kind=Later, path="": keys(kind, path))
     config = plain()
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     assert run_id(Later(**values, warmup=0)) == run_id(config)
@@ -186,10 +186,10 @@ def test_a_configuration_older_than_a_factor_is_still_read(plain):
     config = plain(*BEFORE_SHARDS)
     frozen = json.loads(json.dumps(dataclasses.asdict(config)))
     del frozen["shards"], frozen["base"]["shards"]
-    assert reader.build(frozen) == config
+    assert build(frozen) == config
     del frozen["epochs"]
     with pytest.raises(ConfigError, match="epochs=: is missing"):
-        reader.build(frozen)
+        build(frozen)
 
 
 def test_rows_older_than_a_factor_have_its_legacy_value(tmp_path):
@@ -258,7 +258,7 @@ ROWS = Path(__file__).parents[1] / "results" / "tiny_imagenet" / "rows.csv"
 def test_the_committed_rows_have_the_ids_of_their_factors():
     rows = read_rows(ROWS)
     assert len(rows) == 512
-    assert {row["run_id"] for row in rows} == {identifier(identity(row)) for row in rows}
+    assert {row["run_id"] for row in rows} == {identifier(identity_of_row(row)) for row in rows}
 
 
 @pytest.mark.parametrize("kind", ["table", "folder"])
@@ -267,17 +267,17 @@ def test_rows_move_to_another_fingerprint_with_their_bases(tmp_path, kind):
     if kind == "table":
         shutil.copy(ROWS, results)
     else:
-        take(ROWS, results)
+        import_rows(ROWS, results)
     old = read_rows(results)
-    assert migrate(results, old[0]["dataset.fingerprint"], "f" * 16) == 512
+    assert migrate(results, "tiny_imagenet", old[0]["dataset.fingerprint"], "f" * 16) == 512
     new = read_rows(results)
     assert {row["dataset.fingerprint"] for row in new} == {"f" * 16}
-    assert {row["run_id"] for row in new} == {identifier(identity(row)) for row in new}
+    assert {row["run_id"] for row in new} == {identifier(identity_of_row(row)) for row in new}
     assert not {row["run_id"] for row in new} & {row["run_id"] for row in old}
     bases = {row["run_id"] for row in new if row["role"] == "base"}
     assert {row["base_id"] for row in new if row["base_id"]} == bases
     assert sorted(row["val_top1"] for row in new) == sorted(row["val_top1"] for row in old)
-    assert migrate(results, "f" * 16, old[0]["dataset.fingerprint"]) == 512
+    assert migrate(results, "tiny_imagenet", "f" * 16, old[0]["dataset.fingerprint"]) == 512
     assert sorted(map(repr, read_rows(results))) == sorted(map(repr, old))
 
 
@@ -285,7 +285,7 @@ def test_a_row_whose_id_is_not_its_factors_is_not_moved(tmp_path):
     text = ROWS.read_text().replace(",0.9,0.0005,", ",0.8,0.0005,")
     (tmp_path / "rows.csv").write_text(text)
     with pytest.raises(ValueError, match="nothing was changed"):
-        migrate(tmp_path / "rows.csv", read_rows(ROWS)[0]["dataset.fingerprint"], "f" * 16)
+        migrate(tmp_path / "rows.csv", "tiny_imagenet", read_rows(ROWS)[0]["dataset.fingerprint"], "f" * 16)
     assert (tmp_path / "rows.csv").read_text() == text
 
 
@@ -337,7 +337,7 @@ def test_a_reader_sees_all_of_a_row_or_none(tmp_path):
 
     def write():
         for text in texts:
-            write_aside(file, text)
+            write_atomic(file, text)
         done.set()
 
     writer, read = threading.Thread(target=write), 0
@@ -375,7 +375,7 @@ def some_rows(n_per_class=(50, "full", 10), bases=("full", 50, None)):
 def put(folder, rows):
     (folder / "rows").mkdir(parents=True, exist_ok=True)
     for row in rows:
-        write_aside(folder / "rows" / f"{row['run_id']}.json", json.dumps(row))
+        write_atomic(folder / "rows" / f"{row['run_id']}.json", json.dumps(row))
 
 
 def test_the_table_is_sorted_and_leaves_bases_out(tmp_path):
@@ -406,7 +406,7 @@ def test_the_table_can_be_read_while_rows_are_added(tmp_path):
 def test_an_exported_table_is_the_same_table(tmp_path, suffix):
     put(tmp_path / "results", some_rows())
     file = tmp_path / f"table.{suffix}"
-    line = [sys.executable, "-m", "tlprotocols.results", str(tmp_path / "results"), "--to", str(file)]
+    line = [sys.executable, "-m", "tlprotocols.results", str(tmp_path / "results"), "--export", str(file)]
     ended = subprocess.run(line, capture_output=True, text=True, check=True)
     assert ended.stdout == f"3 rows -> {file}\n"
     kept, table = load(file), load(tmp_path / "results")
@@ -418,15 +418,15 @@ def test_an_exported_table_is_the_same_table(tmp_path, suffix):
 def test_a_table_without_rows_can_be_exported(tmp_path, suffix, command):
     (tmp_path / "results" / "rows").mkdir(parents=True)
     file = tmp_path / f"table.{suffix}"
-    assert command(str(tmp_path / "results"), "--to", str(file), module="tlprotocols.results").returncode == 0
+    assert command(str(tmp_path / "results"), "--export", str(file), module="tlprotocols.results").returncode == 0
     assert len(load(file)) == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere", "--to", "a.csv"], "nowhere: no results here"),
-        ([".", "--to", "a.xls"], "must end in .csv or .parquet"),
+        (["nowhere", "--export", "a.csv"], "nowhere: no results here"),
+        ([".", "--export", "a.xls"], "must end in .csv or .parquet"),
     ],
 )
 def test_what_cannot_be_exported(command, arguments, words):
@@ -437,24 +437,76 @@ def test_what_cannot_be_exported(command, arguments, words):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_exported_rows_taken_back_are_finished_runs(tmp_path, suffix):
+def test_exported_rows_taken_back_are_finished_runs(plain, tmp_path, suffix):
     """What was exported and put into an empty folder is the same table, and taking it twice adds nothing."""
     here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / f"table.{suffix}"
-    rows = [
-        {"run_id": "00000000000000e1", "base_id": None, "n_per_class": "full", "layers": 0, "val_top1": 0.1 + 0.2},
-        {
-            "run_id": "0123456789012345",
-            "base_id": "00000000000000e1",
-            "n_per_class": 10,
-            "layers": 6,
-            "val_top1": 1 / 3,
-        },
+    configs = [
+        plain("layers=0", "n_per_class=full"),
+        plain("layers=6", "lr.layers.conv1=0.5"),
+        plain("classes=groups", "classes.source=[a]", "classes.target=[b]"),
     ]
+    odd = dataclasses.replace(configs[2].classes, source=("a,b", 'c "d"', "é"), target=("True", "[1]"))
+    configs[2] = dataclasses.replace(configs[2], classes=odd)
+    rows = [{"run_id": run_id(c), **factors(c), "val_top1": 0.1 + 0.2, "role": "run"} for c in configs]
     (here / "rows").mkdir(parents=True)
     for row in rows:
         (here / "rows" / f"{row['run_id']}.json").write_text(json.dumps(row))
-    for folder, way in ((here, "--to"), (there, "--take")):
+    for folder, way in ((here, "--export"), (there, "--import")):
         line = [sys.executable, "-m", "tlprotocols.results", str(folder), way, str(file)]
         subprocess.run(line, capture_output=True, check=True)
     pd.testing.assert_frame_equal(load(there), load(here))
-    assert take(file, there) == 0
+    assert import_rows(file, there) == 0
+    assert {row["run_id"] for row in read_rows(there)} == {identifier(identity_of_row(row)) for row in read_rows(there)}
+
+
+def test_an_imported_row_whose_factors_are_not_its_ids_is_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text(ROWS.read_text().replace(",crop_flip,", ",flip,"))
+    with pytest.raises(ValueError, match="has other factors than its id says; nothing was imported"):
+        import_rows(tmp_path / "rows.csv", tmp_path / "results")
+    assert load(tmp_path / "results").empty
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null", '{"run_id": "another"}'])
+def test_a_broken_row_is_named_and_counts_as_unfinished(tmp_path, caplog, content):
+    put(tmp_path, some_rows())
+    broken = sorted((tmp_path / "rows").iterdir())[0]
+    broken.write_text(content)
+    (tmp_path / "rows" / "README.md").write_text("mine")
+    assert len(load(tmp_path, bases=True)) == 3
+    assert f"{broken}: no result (" in caplog.text
+    assert read_row(broken) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["0", "dataset=glyphs"], "0: a fingerprint has 16 hexadecimal digits"),
+        (["", "dataset=glyphs"], ": a fingerprint has 16 hexadecimal digits"),
+        (["0" * 16, "dataset=glyphs"], "no row has dataset=glyphs and dataset.fingerprint=0000000000000000"),
+        (["9e3236f01c193f4b", "dataset=glyphs"], "no row has dataset=glyphs"),
+    ],
+)
+def test_what_cannot_be_migrated_changes_nothing(command, tmp_path, arguments, words):
+    import_rows(ROWS, tmp_path / "results")
+    before = {file: file.read_bytes() for file in (tmp_path / "results" / "rows").iterdir()}
+    ended = command(str(tmp_path / "results"), *arguments, module="tlprotocols.migrate")
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert {file: file.read_bytes() for file in (tmp_path / "results" / "rows").iterdir()} == before
+
+
+def test_a_migration_moves_the_folders_of_runs_and_overwrites_no_row(tmp_path):
+    import_rows(ROWS, tmp_path)
+    row = read_rows(tmp_path)[0]
+    folder = tmp_path / "runs" / row["run_id"]
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_text("weights")
+    old = row["dataset.fingerprint"]
+    migrate(tmp_path, "tiny_imagenet", old, "f" * 16)
+    ids = new_ids([row], "tiny_imagenet", old, "f" * 16)
+    moved = tmp_path / "runs" / ids[row["run_id"]] / "weights.safetensors"
+    assert moved.read_text() == "weights"
+    assert read_row(tmp_path / "rows" / f"{ids[row['run_id']]}.json")["log"].split("/")[1] == ids[row["run_id"]]
+    import_rows(ROWS, tmp_path)
+    with pytest.raises(ValueError, match="is there already; nothing was changed"):
+        migrate(tmp_path, "tiny_imagenet", old, "f" * 16)

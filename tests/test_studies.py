@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tlprotocols.config.compose import composer
+from tlprotocols.config.identity import run_id
 from tlprotocols.config.studies import cells, cells_by_sweep
 from tlprotocols.errors import ConfigError
-from tlprotocols.launching.driver import shared
-from tlprotocols.results import run_id
+from tlprotocols.launching.driver import new_by_sweep
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 CELLS = {
@@ -67,7 +67,7 @@ def test_the_papers_study_is_on_imagenet_unless_told_otherwise(compose):
 
 
 def test_a_dry_run_says_what_the_sweeps_share(compose):
-    lines = shared(cells_by_sweep(SWEEPS / "plested2019.yaml", ["dataset=imagenet"]), compose).splitlines()
+    lines = new_by_sweep(cells_by_sweep(SWEEPS / "plested2019.yaml", ["dataset=imagenet"]), compose).splitlines()
     new = [int(line.rsplit("=", 1)[1]) for line in lines]
     assert [line.split()[1] for line in lines] == list(CELLS)
     assert new == [112, 224 - 28, 224 - 28, 224 - 56, 196 - 28, 84 - 28 - 3 * 4]

@@ -7,15 +7,23 @@ from multiprocessing import active_children
 
 import pytest
 
+from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.images.splits import random_halves
-from tlprotocols.launching import pool as local
+from tlprotocols.launching import workers
 from tlprotocols.launching.driver import sweep
+from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan, resolved
-from tlprotocols.results import base_of, files, load, read_row, run_id
+from tlprotocols.records import files, read_row
+from tlprotocols.results import load
 
 MACHINES = ["seconds", "images_per_second", "date", "host", "log"]  # what may differ between equal runs
 CELLS = ["layers=0", "layers=5", "layers=5 split=1", "layers=5", "layers=7 n_per_class=2"]
+
+
+def by(workers):
+    """The local backend with so many workers."""
+    return Local(workers=workers, gpus=None, per_gpu=1, dry_run=False, retry_failed=False)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +35,7 @@ def configs(cfg):
 def swept(configs, tmp_path_factory):
     """A results folder after a sweep of five cells by one worker, and what the sweep returned."""
     folder = tmp_path_factory.mktemp("one")
-    return folder, sweep(configs(folder), [None])
+    return folder, sweep(configs(folder), by(1))
 
 
 def numbers(folder):
@@ -60,14 +68,14 @@ def test_runs_of_a_split_copy_from_one_base_that_a_row_names(swept):
 def test_the_second_time_nothing_runs(swept, configs, capsys):
     folder, rows = swept
     before = {file: file.stat().st_mtime_ns for file in folder.glob("**/*")}
-    assert sweep(configs(folder), [None]) == rows
+    assert sweep(configs(folder), by(1)) == rows
     assert {file: file.stat().st_mtime_ns for file in folder.glob("**/*")} == before
     assert "5 cells, 4 runs, 4 finished" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_two_workers_write_the_rows_of_one(swept, configs, tmp_path):
-    sweep(configs(tmp_path), [None, None])
+    sweep(configs(tmp_path), by(2))
     assert numbers(tmp_path).equals(numbers(swept[0]))
 
 
@@ -84,11 +92,11 @@ def test_what_hangs_on_a_failed_base_fails_and_nothing_else(configs, tmp_path):
     files(base_of(cells[0])).folder.mkdir(parents=True)
     (files(base_of(cells[0])).folder / "log.txt").mkdir()  # cannot be written to
     planned, told = plan(cells), []
-    failed = local.carry_out(planned, [None], lambda what, run, detail: told.append((what, run.id)))
+    failed = workers.execute(planned, [None], lambda what, run, detail: told.append((what, run.id)))
     assert set(failed) == {run_id(base_of(cells[0])), run_id(cells[0]), run_id(cells[2])}
     assert failed[run_id(cells[0])].startswith(f"blocked: its base {run_id(base_of(cells[0]))} failed")
     assert ("finished", run_id(cells[1])) in told
-    assert [row is None for row in local.rows(planned)] == [True, False, True]
+    assert [row is None for row in planned.read_rows()] == [True, False, True]
 
 
 @pytest.mark.slow
@@ -96,17 +104,18 @@ def test_a_damaged_image_found_by_a_worker_is_named_and_other_classes_runs_finis
     composed, tiny, make_shapes, tmp_path
 ):
     root = make_shapes(tmp_path / "tree")
-    folders = [f"dataset.root={root}", f"machine.store={tmp_path / 'store'}", f"results_dir={tmp_path / 'results'}"]
+    folders = [f"machine.image_cache={tmp_path / 'store'}", f"results_dir={tmp_path / 'results'}"]
+    folders.append(f"dataset.root={root}")
     halves = [composed(*tiny, *folders, "layers=0", f"target={half}") for half in "AB"]
     label = random_halves(8, 0)["A"][0]
     damaged = root / "train" / sorted(f.name for f in (root / "train").iterdir())[label] / "003.png"
     damaged.write_bytes(damaged.read_bytes()[:60])
     bad, good = map(resolved, halves)
     planned = plan([bad, good])
-    failed = local.carry_out(planned, [None], lambda what, run, detail: None)  # nobody filled the store before
+    failed = workers.execute(planned, [None], lambda what, run, detail: None)  # nobody filled the store before
     assert list(failed) == [run_id(bad)]
     assert f"dataset.root={damaged}: cannot be read as an image" in failed[run_id(bad)]
-    assert [row is None for row in local.rows(planned)] == [True, False]
+    assert [row is None for row in planned.read_rows()] == [True, False]
 
 
 def tell(pipe, gpu):
@@ -116,8 +125,8 @@ def tell(pipe, gpu):
 
 @pytest.mark.slow
 def test_a_worker_is_told_how_many_share_its_gpu(monkeypatch):
-    monkeypatch.setattr(local, "serve", tell)
-    pool = local.Pool(["2", "3", "2"], lambda what, run, detail: None)
+    monkeypatch.setattr(workers, "serve", tell)
+    pool = workers.Pool(["2", "3", "2"], lambda what, run, detail: None)
     for gpu in pool.slots:
         pool.start(gpu)
     told = [worker.pipe.recv() for worker in pool.workers]
@@ -140,7 +149,7 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(swept, configs, tmp_pat
         if what == "advance" and told.count(what) == 1:
             kill(active_children())
 
-    assert local.carry_out(planned, [None], listen) == {}
+    assert workers.execute(planned, [None], listen) == {}
     assert told.count("retried") == 1
     assert told[-1] == "finished"
     killed, whole = (read_row(folder / "rows" / f"{planned.cells[0]}.json") for folder in (tmp_path, swept[0]))
@@ -156,8 +165,8 @@ def test_a_worker_killed_while_it_waits_is_replaced(configs, tmp_path):
         if what == "advance" and told.count(what) == 1:  # the base is trained; the second worker has nothing to do
             kill(sorted(active_children(), key=lambda process: process.pid)[1:])
 
-    assert local.carry_out(planned, [None, None], listen) == {}
-    assert all(local.rows(planned))
+    assert workers.execute(planned, [None, None], listen) == {}
+    assert all(planned.read_rows())
 
 
 @pytest.mark.slow
@@ -169,8 +178,8 @@ def test_a_run_that_kills_its_worker_twice_has_failed(configs, tmp_path):
             kill(active_children())
 
     planned = plan(cells)
-    failed = local.carry_out(planned, [None], listen)
+    failed = workers.execute(planned, [None], listen)
     assert list(failed) == [run_id(cells[0])]
     assert "exit code -9" in failed[run_id(cells[0])]
     assert files(cells[0]).failure.read_text() == failed[run_id(cells[0])]
-    assert [row is None for row in local.rows(planned)] == [True, False]
+    assert [row is None for row in planned.read_rows()] == [True, False]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from tlprotocols.images.cache import Store
+from tlprotocols.config.identity import base_of
+from tlprotocols.images.cache import ImageCache
 from tlprotocols.images.splits import halves
-from tlprotocols.results import base_of, files, read_row
-from tlprotocols.training import checkpoints, transfer
+from tlprotocols.records import files, read_row
+from tlprotocols.training import checkpoints, optimizers, transfer
 from tlprotocols.training import loop as train
-from tlprotocols.training.loop import Images, evaluate, fit, room
+from tlprotocols.training.loop import Images, evaluate, fit, memory_budget
 from tlprotocols.training.run import execute, network, selected
 
 CPU = torch.device("cpu")
@@ -54,15 +55,15 @@ def bits(net, sgd):
 def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, asked):
     config = cfg("layers=0", "epochs=4", "dropout=0.3", "decay_epochs=2", "augment=crop_flip", *asked)
     config_net = network(config, 4)
-    whole = bits(*trained(config, config_net, transfer.optimizer(config_net, config)))
+    whole = bits(*trained(config, config_net, optimizers.optimizer(config_net, config)))
     first = network(config, 4)
-    sgd = transfer.optimizer(first, config)
+    sgd = optimizers.optimizer(first, config)
     trained(config, first, sgd, epochs=epochs)
     checkpoints.save_state(tmp_path / "checkpoint", first, sgd, checkpoints.State(done=epochs))
     torch.manual_seed(12345)  # nothing may hang on what another process has drawn
     np.random.seed(12345)
     second = network(config, 4)
-    sgd = transfer.optimizer(second, config)
+    sgd = optimizers.optimizer(second, config)
     state = checkpoints.load_state(tmp_path / "checkpoint", second, sgd)
     assert state.done == epochs
     for one, other in zip(whole, bits(*trained(config, second, sgd, done=state.done)), strict=True):
@@ -76,7 +77,7 @@ def test_batches_cut_together_are_the_batches_cut_one_by_one(cfg, monkeypatch, b
     for size in (1, 40000, 2**30):
         monkeypatch.setattr(train, "CUT_AT_ONCE", size)
         net = network(config, 4)
-        found.append(bits(*trained(config, net, transfer.optimizer(net, config))))
+        found.append(bits(*trained(config, net, optimizers.optimizer(net, config))))
     for one, *others in zip(*found, strict=True):
         assert all(torch.equal(one, other) for other in others)
 
@@ -179,8 +180,8 @@ def test_a_run_at_ln_k_is_called_collapsed(cfg, tmp_path):
 
 def test_runs_use_the_first_n_of_their_own_classes(cfg):
     config = cfg("layers=0", "split=1", "target=A", "n_per_class=5")
-    store = Store.of(config)
-    wanted = [store.source.reader("train", c)(16)[:5] for c in halves(config, store.source.classes)["A"]]
+    store = ImageCache.of(config)
+    wanted = [store.source.decoder("train", c)(16)[:5] for c in halves(config, store.source.classes)["A"]]
     images, labels = selected(config, "train", CPU)[slice(None)]
     assert np.array_equal(images.numpy(), np.concatenate(wanted))
     assert labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
@@ -188,8 +189,8 @@ def test_runs_use_the_first_n_of_their_own_classes(cfg):
 
 def test_validation_uses_every_image_of_the_target_classes(cfg):
     config = cfg("layers=0", "n_per_class=1")
-    store = Store.of(config)
-    wanted = [store.source.reader("val", label)(16) for label in halves(config, store.source.classes)["B"]]
+    store = ImageCache.of(config)
+    wanted = [store.source.decoder("val", label)(16) for label in halves(config, store.source.classes)["B"]]
     assert np.array_equal(selected(config, "val", CPU)[slice(None)][0].numpy(), np.concatenate(wanted))
 
 
@@ -217,7 +218,7 @@ def test_every_epoch_has_its_own_order(cfg):
 
     train = selected(config, "train", CPU)
     net = network(config, 4)
-    list(fit(net, transfer.optimizer(net, config), config, Watched(train.stored, train.rows, train.labels, CPU)))
+    list(fit(net, optimizers.optimizer(net, config), config, Watched(train.stored, train.rows, train.labels, CPU)))
     first, second = seen[:16], seen[16:]
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second
@@ -236,4 +237,4 @@ def test_every_epoch_has_its_own_order(cfg):
     ],
 )
 def test_images_leave_half_of_a_workers_share_of_a_gpu_to_the_network(free, reserved, allocated, workers, expected):
-    assert room(free, 100, reserved, allocated, workers) == expected
+    assert memory_budget(free, 100, reserved, allocated, workers) == expected

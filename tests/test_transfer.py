@@ -1,5 +1,6 @@
 """What a protocol does to a network: which layers are the base's, which learn, and at what rate."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -8,10 +9,11 @@ import random
 import pytest
 import torch
 
-from tlprotocols.launching import pool as local
+from tlprotocols.config.identity import base_of
+from tlprotocols.errors import Stopped
 from tlprotocols.planning.plan import plan
-from tlprotocols.results import base_of, files, read_config, read_row
-from tlprotocols.training import checkpoints, transfer
+from tlprotocols.records import files, read_config, read_row, save_config
+from tlprotocols.training import checkpoints, optimizers, transfer
 from tlprotocols.training.loop import fit
 from tlprotocols.training.run import execute, network, selected
 
@@ -77,7 +79,7 @@ def test_only_layers_that_are_not_frozen_move(protocol, copied, frozen, precisio
     config = protocol(copied, frozen, "epochs=1", "weight_decay=0.1", f"precision={precision}")
     net = network(config, 4)
     before = copied_weights(net)
-    list(fit(net, transfer.optimizer(net, config), config, selected(config, "train", CPU)))
+    list(fit(net, optimizers.optimizer(net, config), config, selected(config, "train", CPU)))
     assert same(before, transfer.weights(net)) == LAYERS[:frozen]
 
 
@@ -91,7 +93,7 @@ def test_a_base_of_the_target_classes_is_another_network(protocol):
 def test_frozen_layers_have_no_gradient_and_are_in_no_group(protocol, copied, frozen):
     config = protocol(copied, frozen)
     net = network(config, 4)
-    sgd = transfer.optimizer(net, config)
+    sgd = optimizers.optimizer(net, config)
     net(torch.zeros(2, 3, 16, 16)).sum().backward()
     assert tuple(layer for layer in LAYERS if net.stages[layer].weight.grad is None) == LAYERS[:frozen]
     assert tuple(group["name"] for group in sgd.param_groups) == LAYERS[frozen:]
@@ -101,14 +103,14 @@ def test_frozen_layers_have_no_gradient_and_are_in_no_group(protocol, copied, fr
 def test_every_learning_parameter_is_in_exactly_one_group(protocol, copied, frozen):
     config = protocol(copied, frozen)
     net = network(config, 4)
-    grouped = [id(p) for group in transfer.optimizer(net, config).param_groups for p in group["params"]]
+    grouped = [id(p) for group in optimizers.optimizer(net, config).param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in net.parameters() if p.requires_grad)
     assert len(grouped) == 2 * (8 - frozen)
 
 
 def test_every_group_has_its_layers_rate(protocol):
     config = protocol(6, 2, "high_lr_layers=2", "decay_epochs=3", "lr.step=5", "lr.layers.conv4=0.5", "lr.high=0.02")
-    sgd = transfer.optimizer(network(config, 4), config)
+    sgd = optimizers.optimizer(network(config, 4), config)
     expected = {
         0: [0.001, 0.5, 0.001, 0.001, 0.02, 0.02],
         2: [0.001, 0.5, 0.001, 0.001, 0.02, 0.02],
@@ -117,7 +119,7 @@ def test_every_group_has_its_layers_rate(protocol):
         8: [0.0001, 0.05, 0.0001, 0.0001, 0.0002, 0.0002],
     }
     for epoch, rates in expected.items():
-        transfer.set_rates(sgd, config, epoch)
+        optimizers.set_rates(sgd, config, epoch)
         assert [group["lr"] for group in sgd.param_groups] == pytest.approx(rates)
 
 
@@ -126,7 +128,7 @@ def test_the_rate_of_the_epoch_is_the_one_that_is_used(protocol):
         6, 0, "epochs=3", "high_lr_layers=8", "decay_epochs=1", "lr.gamma=0", "weight_decay=0", "momentum=0"
     )
     net = network(config, 4)
-    sgd, after = transfer.optimizer(net, config), [copied_weights(net)]
+    sgd, after = optimizers.optimizer(net, config), [copied_weights(net)]
     for _ in fit(net, sgd, config, selected(config, "train", CPU)):
         after.append(copied_weights(net))
     assert same(after[0], after[1]) == ()
@@ -136,8 +138,8 @@ def test_the_rate_of_the_epoch_is_the_one_that_is_used(protocol):
 def test_one_update_is_sgd_with_momentum_and_decay(protocol):
     config = protocol(0, 0, "lr.high=0.5", "high_lr_layers=8", "momentum=0.9", "weight_decay=0.25")
     net = network(config, 4)
-    sgd, before = transfer.optimizer(net, config), copied_weights(net)["conv1.weight"]
-    transfer.set_rates(sgd, config, 0)
+    sgd, before = optimizers.optimizer(net, config), copied_weights(net)["conv1.weight"]
+    optimizers.set_rates(sgd, config, 0)
     weight, expected, velocity = net.stages["conv1"].weight, before, torch.zeros_like(before)
     for _ in range(3):
         for parameter in net.parameters():
@@ -220,7 +222,7 @@ def test_a_flipped_byte_of_a_checkpoint_makes_the_run_begin_again(cfg, tmp_path)
     config, draw = cfg(f"results_dir={tmp_path}", "layers=0", "epochs=3"), random.Random(0)
     whole = execute(cfg(f"results_dir={tmp_path / 'other'}", "layers=0", "epochs=3"))
     net = network(config, 4)
-    sgd = transfer.optimizer(net, config)
+    sgd = optimizers.optimizer(net, config)
     path = files(config).checkpoint
     path.parent.mkdir(parents=True)
     for _ in range(20):
@@ -231,10 +233,50 @@ def test_a_flipped_byte_of_a_checkpoint_makes_the_run_begin_again(cfg, tmp_path)
     assert execute(config)["train_loss"] == whole["train_loss"]
 
 
+@pytest.mark.parametrize("other", ["seed=1", "freeze=3", "epochs=4"])
+def test_a_checkpoint_of_another_run_is_not_used(cfg, tmp_path, other):
+    """Two interrupted runs whose checkpoints were exchanged give the numbers of runs that nothing happened to."""
+    cells = [["layers=0", "epochs=3"], ["layers=0", "epochs=3", "freeze_random=true", other]]
+    whole = [execute(cfg(f"results_dir={tmp_path / 'whole'}", *cell)) for cell in cells]
+    configs = [cfg(f"results_dir={tmp_path / 'cut'}", *cell) for cell in cells]
+    for config in configs:
+        with pytest.raises(Stopped):
+            execute(config, stop=lambda: True)
+    one, two = (files(config).checkpoint for config in configs)
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+    assert [execute(config)["val_loss"] for config in configs] == [row["val_loss"] for row in whole]
+
+
+def test_a_run_whose_base_was_replaced_while_it_was_interrupted_begins_again(cfg, tmp_path):
+    config = cfg(f"results_dir={tmp_path}", "layers=3", "epochs=3")
+    first = execute(base_of(config), role="base")
+    with pytest.raises(Stopped):
+        execute(config, stop=lambda: True)
+    paths = files(base_of(config))
+    net = network(base_of(cfg(f"results_dir={tmp_path}", "layers=3", "seed=5")), 4)
+    second = first | {"weights_digest": checkpoints.save_weights(paths.weights, net)}
+    paths.row.write_text(json.dumps(second))
+    row = execute(config)
+    assert row["base_weights"] == second["weights_digest"]
+    assert "resumed" not in files(config).log.read_text()
+
+
+def test_a_requested_run_that_becomes_a_base_stays_in_the_table_with_its_curve(cfg, tmp_path):
+    base = dataclasses.replace(base_of(cfg(f"results_dir={tmp_path}", "layers=3")), curve=True)
+    before = execute(base)
+    execute(dataclasses.replace(base, curve=False), role="base")
+    after = read_row(files(base).row)
+    assert (after["role"], after["val_top1_best"]) == ("run", before["val_top1_best"])
+    assert after["weights_digest"]
+    assert plan([cfg(f"results_dir={tmp_path}", "layers=3")]).to_run[0].role == "run"
+
+
 def test_a_configuration_that_changed_on_disk_is_refused(cfg, tmp_path):
     config = cfg(f"results_dir={tmp_path}", "layers=0")
     (planned,) = plan([config]).to_run
-    local.freeze_config(planned)
+    save_config(planned.config)
     paths = files(config)
     assert read_config(paths) == config
     text = paths.config.read_text()

@@ -1,15 +1,22 @@
-"""`python -m tlprotocols [-m] layers=4,5,6,7 n_per_class=10,50`: run, or sweep, transfer learning protocols."""
+"""`python -m tlprotocols [-m] layers=4,5,6,7 n_per_class=10,50`: run, or sweep, transfer learning protocols.
+
+The way of a command: Hydra composes conf/config.yaml and calls the sweeper (hydra_plugins/.../grid.py), which expands
+the grid to cells; the launcher (launchers.py) composes each cell to a Config (config/compose.py) and hands all of
+them to the driver (launching/driver.py) with a backend: local, slurm or ray.
+"""
 
 import os
 import sys
 from typing import Any, cast
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlprotocols.config.compose import CONF, build, explained
+from tlprotocols.config.compose import CONF, explained
+from tlprotocols.config.validate import build
 from tlprotocols.errors import ConfigError, RunsFailed
 
 
@@ -19,9 +26,14 @@ def run(config: DictConfig) -> float | None:
     Our own launchers never call this: even a single run is a sweep of one (hydra.mode in conf/config.yaml).
     """
     from tlprotocols.launching.driver import sweep
+    from tlprotocols.launching.local import Local
 
-    (row,) = sweep([build(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))], [None])
-    return row["val_top1"] if row else None
+    if HydraConfig.get().runtime.choices.get("protocol"):
+        launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+        raise ConfigError("hydra/launcher", launcher, "cannot be used with protocol=; give the protocol's values")
+    one = Local(workers=1, gpus=1, per_gpu=1, dry_run=False, retry_failed=False)
+    rows = sweep([build(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))], one)
+    return rows[0]["val_top1"] if rows and rows[0] else None
 
 
 def main() -> None:
@@ -38,8 +50,8 @@ def main() -> None:
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         if whole_traceback:
             raise
-        asked = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-        print(error if isinstance(error, ConfigError) else explained(error, asked), file=sys.stderr)
+        overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+        print(error if isinstance(error, ConfigError) else explained(error, overrides), file=sys.stderr)
         sys.exit(2)
     except RunsFailed as error:
         print(error, file=sys.stderr)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from tlprotocols.config.schema import Machine
+from tlprotocols.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
 DRIVER = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg")  # one is there if a driver is: in a container, in WSL2
@@ -31,6 +32,25 @@ def gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def slots(device: str, workers: int | None = None, gpus: int | None = None, per_gpu: int = 1) -> list[str | None]:
+    """One entry per worker process: the GPU it is pinned to, or None. `workers` and `gpus` are limits.
+
+    Raises:
+        ConfigError: GPUs are needed and none is here.
+    """
+    if device == "cpu":
+        return [None] * (workers or cores())
+    names = visible_gpus()[:gpus] * per_gpu
+    if not names:
+        raise ConfigError("machine.device", "cuda", "needs a GPU, and none is here; say machine.device=cpu or auto")
+    return [names[worker % len(names)] for worker in range(workers or len(names))]
 
 
 def visible_gpus() -> list[str]:

@@ -42,6 +42,12 @@ def table(config: Config) -> dict[str, list[float]]:
     return {layer: [rate(config, layer, epoch) for epoch in range(config.epochs)] for layer in learning}
 
 
+def slow_layers(config: Config) -> int:
+    """How many layers that are neither copied nor frozen begin below `lr.high`."""
+    new = config.model.stages[max(config.layers, config.freeze) :]
+    return sum(rate(config, layer, 0) < config.lr.high for layer in new)
+
+
 def main() -> None:
     """Print the table of the configuration on the command line, equal epochs folded."""
     from tlprotocols.config.compose import load

@@ -1,1 +1,1 @@
-"""Hydra's way into tlprotocols: a sweeper that hands over the whole sweep, and the launchers that plan it."""
+"""Hydra's way into tlprotocols: a sweeper that hands over the whole sweep, and the launchers of its backends."""

@@ -66,7 +66,7 @@ class CommandLine:
         self.cwd, self.results = cwd, cwd / "results"
         self.environment = {**environment, "PYTHONPATH": str(ROOT)}
         self.always = [
-            *("-m", "dataset=folder", f"dataset.root={images}", f"machine.store={images / 'store'}"),
+            *("-m", "dataset=folder", f"dataset.root={images}", f"machine.image_cache={images / 'store'}"),
             *("model.width=0.1", "n_per_class=5", "base.n_per_class=10", "epochs=2", "base.epochs=2"),
         ]
 

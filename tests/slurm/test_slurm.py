@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.conftest import ROOT, SLURM, CommandLine, until
-from tlprotocols.config.compose import build
-from tlprotocols.results import base_of, load, run_id
+from tlprotocols.config.identity import base_of, run_id
+from tlprotocols.config.validate import build
+from tlprotocols.results import load
 
 pytestmark = pytest.mark.slurm
 ABOUT_THE_MACHINE = ["seconds", "images_per_second", "date", "log"]
@@ -26,7 +27,7 @@ def lines(results: Path, containing: str) -> dict[str, int]:
 
 
 def job_of(results: Path, run: str) -> str:
-    return str(json.loads((results / "runs" / run / "claim.json").read_text())["job"])
+    return str(json.loads((results / "runs" / run / "job.json").read_text())["job"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,8 +45,8 @@ def past_its_time(
     if tlp.background.poll() is None:
         tlp.background.kill()
         tlp.background.communicate()
-        claims = tlp.results.glob("runs/*/claim.json")
-        tlp.ask("scancel", *(job_of(tlp.results, claim.parent.name) for claim in claims))
+        records = tlp.results.glob("runs/*/job.json")
+        tlp.ask("scancel", *(job_of(tlp.results, record.parent.name) for record in records))
 
 
 def test_rows_are_those_of_the_local_launcher(tlp: CommandLine) -> None:
@@ -92,7 +93,7 @@ def test_a_cancelled_job_is_resumed_by_the_same_command(tlp: CommandLine) -> Non
 
 def test_ctrl_c_leaves_the_jobs(tlp: CommandLine) -> None:
     process = tlp.start(*SLURM, "layers=0", "+hydra.launcher.parameters.hold=true")
-    until(lambda: list(tlp.results.glob("runs/*/claim.json")))
+    until(lambda: list(tlp.results.glob("runs/*/job.json")))
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=10)[0]
@@ -171,8 +172,8 @@ def kill_workers(tlp: CommandLine, run: str, times: int) -> None:
     killed: set[int] = set()
 
     def worker() -> int | None:
-        claim = json.loads((tlp.results / "runs" / run / "claim.json").read_text())
-        return next((pid for pid in workers_of(claim["job"]) if claim["started"] and pid not in killed), None)
+        record = json.loads((tlp.results / "runs" / run / "job.json").read_text())
+        return next((pid for pid in workers_of(record["job"]) if record["started"] and pid not in killed), None)
 
     for _ in range(times):
         until(worker)
@@ -194,12 +195,12 @@ def workers_of(job: str) -> Iterator[int]:
 
 
 def test_editing_a_yaml_file_after_submission_changes_nothing(tlp: CommandLine, tmp_path: Path) -> None:
-    for package in ("tlprotocols", "hydra_plugins"):
+    for package in ("tlprotocols", "hydra_plugins", "conf"):
         shutil.copytree(ROOT / package, tmp_path / "copy" / package)
     tlp.environment["PYTHONPATH"] = str(tmp_path / "copy")
     tlp.always = [word for word in tlp.always if not word.startswith("epochs")]
     tlp.slurm("layers=0", "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
-    recipe = tmp_path / "copy" / "tlprotocols" / "conf" / "recipe" / "small.yaml"
+    recipe = tmp_path / "copy" / "conf" / "recipe" / "small.yaml"
     was = int(re.findall(r"^epochs: (\d+)", recipe.read_text(), re.MULTILINE)[0])
     recipe.write_text(recipe.read_text().replace(f"epochs: {was}", "epochs: 1"))
     (folder,) = (tlp.results / "runs").iterdir()

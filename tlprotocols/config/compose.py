@@ -2,8 +2,9 @@
 
 import copy
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlprotocols.config.schema import Config
-from tlprotocols.config.validate import build, keys, read, unknown
+from tlprotocols.config.validate import read, unknown
 from tlprotocols.errors import ConfigError
 
-__all__ = ["CONF", "Composer", "build", "composer", "explained", "keys", "load", "read", "unknown"]
 PACKAGE = Path(__file__).parents[1]
 CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # of a wheel, of a checkout
 
@@ -90,10 +90,12 @@ class Composer:
             template = self._template(tuple(str(o.input_line) for o in parsed if o.key_or_group in self.groups))
             values = [o for o in parsed if o.key_or_group not in self.groups]
             cell = _assigned(template, values) or self._merged(template, values)
-            _check_protocol(cell, template.protocol)
+            config: Config = read(Config, cell)
+            check_protocol(config, cell, template.protocol)
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
-        return build(cell)
+        config.check()
+        return config
 
     def _parse(self, override: str) -> Override:
         if override not in self.parsed:
@@ -112,12 +114,8 @@ class Composer:
         return self.templates[chosen]
 
     def _protocol(self, name: str | None) -> dict[str, Any]:
-        """The name of the protocol that was chosen and what its file sets; empty if none was named."""
-        if name is None:
-            return {}
-        loaded = self.loader.repository.load_config(f"protocol/{name}")
-        content: Any = OmegaConf.to_container(loaded.config)
-        return {"name": name, **content}
+        """The name of the protocol that was chosen and what it sets; empty if none was named."""
+        return {} if name is None else {"name": name, **protocol_values(self.loader, name)}
 
     def _merged(self, template: Template, values: Sequence[Override]) -> dict[str, Any]:
         """Hydra's own way of applying overrides: for additions, lists and mistakes."""
@@ -126,22 +124,45 @@ class Composer:
         return typing.cast(dict[str, Any], OmegaConf.to_container(cell, resolve=True))
 
 
-def _check_protocol(cell: Mapping[str, Any], protocol: Mapping[str, Any]) -> None:
-    """Refuse a cell that names a protocol and gives another value for what the protocol sets."""
+def protocol_values(loader: Any, name: str) -> dict[str, Any]:
+    """What the file of a protocol sets, and the protocols in its defaults list; interpolations are left as they are."""
+    loaded = loader.repository.load_config(f"protocol/{name}")
+    content: Any = OmegaConf.to_container(loaded.config)
+    values: dict[str, Any] = {}
+    for entry in loaded.defaults_list or []:
+        if not entry.is_self():
+            values |= protocol_values(loader, str(entry.path).rpartition("/")[2])
+    values |= content
+    return values
+
+
+def check_protocol(config: Config, cell: Mapping[str, Any], protocol: Mapping[str, Any]) -> None:
+    """Refuse a cell that names a protocol and gives another value for what the protocol sets.
+
+    `cell` is the plain configuration, from which interpolations of the protocol take their values.
+    """
     if not protocol:
         return
     whole: Any = {**cell, "protocol": protocol}
     if "${" in repr(protocol):
         whole = OmegaConf.to_container(OmegaConf.create(whole), resolve=True)
-    own = whole["protocol"]
-    for key, value in own.items():
-        if key != "name" and cell[key] != value:
+    for key, value in _leaves(whole["protocol"]):
+        found = attrgetter(key)(config) if key != "name" else value
+        if found != value:
             raise ConfigError(
                 key,
-                cell[key],
-                f"protocol={own['name']} means {key}={value}; leave one of the two out, or use two commands:"
+                found,
+                f"protocol={protocol['name']} means {key}={value}; leave one of the two out, or use two commands:"
                 " their rows join in one table",
             )
+
+
+def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, tuple(value) if isinstance(value, list) else value
 
 
 def _assigned(template: Template, values: Sequence[Override]) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from tlprotocols.config.compose import CONF, keys, load
+from tlprotocols.config.compose import CONF, load
+from tlprotocols.config.validate import keys
 
 HEAD = """\
 How many layers to transfer, how many to freeze, at what rates, for how long, with n labelled images per class?

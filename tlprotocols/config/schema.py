@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from tlprotocols.config.models import STAGES
+from tlprotocols.config.models import MODELS, ModelSpec
 from tlprotocols.errors import ConfigError
 
 SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both")
@@ -94,13 +94,18 @@ class Dataset:
 class Model:
     """The network."""
 
-    name: str = factor("the network", choices=tuple(STAGES))
+    name: str = factor("the network", choices=tuple(MODELS))
     width: float = factor("channels and units, as a multiple of the model's own", low=0.05, high=4)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What is known of the network without building it."""
+        return MODELS[self.name]
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the transferable layers, input first; the last one is always new."""
-        return STAGES[self.name]
+        return self.spec.stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +131,7 @@ class Machine:
     """What differs between computers and must not differ in results."""
 
     device: str = setting("where to compute", choices=("auto", "cpu", "cuda"))
-    store: str = setting("folder of the decoded images, shared by all runs; ~ is your home")
+    image_cache: str = setting("folder of the decoded images, shared by all runs; ~ is your home")
     checkpoint_minutes: float = setting("least time between two checkpoints of a run", low=0)
 
 
@@ -155,11 +160,6 @@ class Config(Recipe):
     machine: Machine = setting("the computer")
     curve: bool = setting("also evaluate after every epoch and keep the curve")
     results_dir: str = setting("folder of the results")
-
-    @property
-    def all_new_layers_high(self) -> bool:
-        """Whether every layer that is neither copied nor frozen starts at the high rate."""
-        return max(self.layers, self.freeze) + self.high_lr_layers >= len(self.model.stages)
 
     def check(self) -> None:
         """Refuse what cannot be run.
@@ -198,19 +198,19 @@ class Config(Recipe):
             )
 
     def _check_pixels(self) -> None:
-        least, most = {"alexnet": (63, 512), "alexnet_small": (16, 96)}[self.model.name]
-        room = self.dataset.side + 2 * self.dataset.pad
-        if not least <= self.dataset.pixels <= min(most, room):
+        least, most = self.model.spec.pixels
+        padded = self.dataset.side + 2 * self.dataset.pad
+        if not least <= self.dataset.pixels <= min(most, padded):
             raise ConfigError(
                 "dataset.pixels",
                 self.dataset.pixels,
-                f"must be from {least} to {min(most, room)} for {self.model.name} "
+                f"must be from {least} to {min(most, padded)} for {self.model.name} "
                 f"(dataset.side={self.dataset.side}, dataset.pad={self.dataset.pad})",
             )
-        if self.model.name == "alexnet" and self.model.width != 1:
-            raise ConfigError(
-                "model.width", self.model.width, "must be 1 for torchvision's alexnet; alexnet_small varies"
-            )
+        thin, wide = self.model.spec.width
+        if not thin <= self.model.width <= wide:
+            legal = f"must be {thin}" if thin == wide else f"must be from {thin} to {wide}"
+            raise ConfigError("model.width", self.model.width, f"{legal} for {self.model.name}")
         for key in ("mean", "std"):
             if len(getattr(self.dataset, key)) != 3:
                 raise ConfigError(f"dataset.{key}", list(getattr(self.dataset, key)), "must be three numbers")

@@ -54,7 +54,7 @@ def _value(hint: Any, value: Any, key: str, about: Mapping[str, Any]) -> Any:
         if value is None:
             return None
         rest = [k for k in kinds if k is not type(None)]
-        return _value(rest[0], value, key, about)
+        return _value(rest[0], value, key, {**about, "nullable": True})
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise ConfigError(key, value, "must be a list, as in [a,b]")
@@ -79,7 +79,8 @@ def _text(value: Any, key: str) -> str:
 
 def _number(kind: type, value: Any, key: str, about: Mapping[str, Any]) -> Any:
     noun = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-    legal = f"must be {noun}{_range(about)}{''.join(f', or {c}' for c in about['choices'])}"
+    others = [*about["choices"], *(["null"] if about.get("nullable") else [])]
+    legal = f"must be {noun}{_range(about)}{''.join(f', or {other}' for other in others)}"
     right = isinstance(value, bool) if kind is bool else isinstance(value, (int, float)) and not isinstance(value, bool)
     if not right or not math.isfinite(value) or (kind is int and value != int(value)):
         raise ConfigError(key, value, legal)
@@ -97,7 +98,8 @@ def _range(about: Mapping[str, Any]) -> str:
     return f" of at least {low}" if low is not None else ""
 
 
-def keys(kind: type = Config, path: str = "") -> list[tuple[str, Mapping[str, Any]]]:
+@functools.cache
+def keys(kind: type = Config, path: str = "") -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """Every key that can be set, dotted, with what the schema says of it and its `type`."""
     found: list[tuple[str, Mapping[str, Any]]] = []
     hints = _hints(kind)
@@ -107,7 +109,7 @@ def keys(kind: type = Config, path: str = "") -> list[tuple[str, Mapping[str, An
             found += keys(typing.cast(type, hint), f"{path}{field.name}.")
         else:
             found.append((path + field.name, {**field.metadata, "type": hint}))
-    return found
+    return tuple(found)
 
 
 def unknown(key: str, value: object = "...") -> ConfigError:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tlprotocols.config.schema import Dataset
 
-Reader = Callable[[int], np.ndarray]  # side -> all images of one class in file order, uint8 (count, side, side, 3)
+Decoder = Callable[[int], np.ndarray]  # side -> all images of one class in file order, uint8 (count, side, side, 3)
 
 
 class Source(Protocol):
@@ -31,7 +31,7 @@ class Source(Protocol):
     def read(self, advance: Callable[[int], None]) -> None:
         """Read that content. `advance` receives numbers of images."""
 
-    def reader(self, part: str, label: int) -> Reader:
+    def decoder(self, part: str, label: int) -> Decoder:
         """What reads one class, in whatever process: it carries that class alone, not a list of a million files."""
 
 
@@ -42,6 +42,11 @@ def source(dataset: Dataset, store: str | Path) -> Source:
         ConfigError: the images are not there.
     """
     return _listed(replace(dataset, fingerprint=""), Path(store).expanduser())
+
+
+def forget() -> None:
+    """List the images anew when they are asked for again: they may have changed since."""
+    _listed.cache_clear()
 
 
 @functools.cache

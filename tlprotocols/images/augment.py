@@ -36,12 +36,12 @@ class Draws:
 def train_draws(config: Config, epoch: int, images: np.ndarray) -> Draws:
     """Draws for the images with these numbers (N,) in one epoch, uniform over all crops and both directions."""
     centre = centre_draws(config.dataset, len(images))
-    room = config.dataset.side + 2 * config.dataset.pad - config.dataset.pixels + 1
+    offsets = config.dataset.side + 2 * config.dataset.pad - config.dataset.pixels + 1
     top, left, flip = (uniform(stream(what, config.seed, epoch), images) for what in ("top", "left", "flip"))
     crops, flips = "crop" in config.augment, "flip" in config.augment
     return Draws(
-        torch.from_numpy((top * room).astype(np.int64)) if crops else centre.top,
-        torch.from_numpy((left * room).astype(np.int64)) if crops else centre.left,
+        torch.from_numpy((top * offsets).astype(np.int64)) if crops else centre.top,
+        torch.from_numpy((left * offsets).astype(np.int64)) if crops else centre.left,
         torch.from_numpy(flip < 0.5) if flips else None,
     )
 
@@ -54,7 +54,7 @@ def centre_draws(dataset: Dataset, count: int) -> Draws:
     return Draws(at, at, None)
 
 
-def cut(images: torch.Tensor, draws: Draws, dataset: Dataset) -> torch.Tensor:
+def crop_and_flip(images: torch.Tensor, draws: Draws, dataset: Dataset) -> torch.Tensor:
     """Crops of uint8 images (B, side, side, 3), padded and mirrored as drawn: uint8 (B, pixels, pixels, 3).
 
     The same gathers twice: torch's never make the host wait for a GPU, numpy's copy whole lines and take a fifth of
@@ -82,9 +82,9 @@ def _by_lines(images: np.ndarray, draws: Draws, dataset: Dataset) -> np.ndarray:
         side = images.shape[1] + 2 * pad
         inner, images = images, np.zeros((len(images), side, side, 3), np.uint8)
         images[:, pad:-pad, pad:-pad] = inner
-    room, (image, line, column, byte) = images.shape[1] - pixels + 1, images.strides
+    offsets, (image, line, column, byte) = images.shape[1] - pixels + 1, images.strides
     lines = as_strided(
-        images, (len(images), room, room, pixels, 3 * pixels), (image, line, column, line, byte), writeable=False
+        images, (len(images), offsets, offsets, pixels, 3 * pixels), (image, line, column, line, byte), writeable=False
     )  # a crop is `pixels` lines of 3 * pixels bytes each
     crops: np.ndarray = lines[np.arange(len(images)), draws.top.numpy(), draws.left.numpy()].reshape(
         -1, pixels, pixels, 3
@@ -96,7 +96,7 @@ def _by_lines(images: np.ndarray, draws: Draws, dataset: Dataset) -> np.ndarray:
     return crops
 
 
-def normalised(images: torch.Tensor, dataset: Dataset) -> torch.Tensor:
+def normalize(images: torch.Tensor, dataset: Dataset) -> torch.Tensor:
     """uint8 (B, pixels, pixels, 3) to float32 (B, 3, pixels, pixels), channels last in memory."""
     lines = images.flatten(2).to(torch.float32)  # (B, pixels, 3 * pixels): long enough to fill vector registers
     values = (dataset.mean, dataset.std, (255.0,) * 3)

@@ -1,11 +1,11 @@
 """The store: every image decoded once into one uint8 file per part, mapped into memory and shared by all processes.
 
 A folder per data set, side and fingerprint holds, for each part, `train.u8`, rows (side, side, 3) class after class in
-file order, and `train.crc32`, a checksum per image. `index.json` has the classes and their counts, so that a worker
-lists no original images; `done.json` the classes decoded so far. The files are sparse: classes that no run needs take
-no room.
+file order, and `train.crc32`, a checksum per image. `done.json` has all classes with their counts, so that a worker
+lists no original images, and which of them are decoded. The files are sparse: classes that no run needs take no room.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -23,30 +23,29 @@ from filelock import FileLock
 
 from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.errors import ConfigError
-from tlprotocols.images import Reader, Source, source
+from tlprotocols.images import Decoder, Source, source
 from tlprotocols.images.splits import target_classes
-from tlprotocols.results import write_aside
+from tlprotocols.records import write_atomic
 
 LAYOUT = 2  # raise it when the same fingerprint would be stored in other bytes
 KEPT_AFTER = 60.0  # seconds of decoding that a kill or a power cut can cost
 Job = tuple[str, int]  # part and label
 CHECKSUM = np.dtype("<u4")
-_checked: dict[Path, np.ndarray] = {}  # by file of checksums: images (N,) that this process has compared with theirs
 
 
 @dataclass(frozen=True)
-class Store:
+class ImageCache:
     """The decoded images of one data set at one side."""
 
     dataset: Dataset
     folder: Path
 
     @staticmethod
-    def of(config: Config) -> "Store":
+    def of(config: Config) -> "ImageCache":
         """The store a run reads from; its folder need not exist yet."""
-        dataset, folder = config.dataset, Path(config.machine.store).expanduser()
+        dataset, folder = config.dataset, Path(config.machine.image_cache).expanduser()
         fingerprint = dataset.fingerprint or source(dataset, folder).fingerprint[:16]
-        return Store(dataset, folder / f"{dataset.name}-{dataset.side}px-{fingerprint}-{LAYOUT}")
+        return ImageCache(dataset, folder / f"{dataset.name}-{dataset.side}px-{fingerprint}-{LAYOUT}")
 
     @cached_property
     def source(self) -> Source:
@@ -65,13 +64,9 @@ class Store:
         return found
 
     @cached_property
-    def index(self) -> Mapping[str, Any]:
+    def index(self) -> dict[str, Any]:
         """`classes`, a list, and `counts`, images by part and label: of the folder, or else of the source."""
-        try:
-            found: Mapping[str, Any] = json.loads((self.folder / "index.json").read_bytes())
-        except (OSError, ValueError):
-            return {"classes": self.source.classes, "counts": self.source.counts}
-        return found
+        return self._read_done()[0] or _index_of(self.source)
 
     @property
     def classes(self) -> Sequence[str]:
@@ -92,21 +87,23 @@ class Store:
         return np.memmap(self.folder / f"{part}.u8", np.uint8, mode, shape=shape)  # type: ignore[call-overload,no-any-return]
 
     def verify(self, part: str, rows: np.ndarray) -> list[str]:
-        """Compare these images (N,) with their checksums, once per process, and decode their classes again where they
-        differ: on a disk that was purged, or that failed. Returns the names of the classes that were decoded again.
+        """Compare these images (N,) with their checksums, and decode their classes again where they differ: on a disk
+        that was purged, or that failed. Returns the names of the classes that were decoded again.
 
         Raises:
-            OSError: what is written to the disk is not what it gives back.
+            OSError: the images cannot be decoded again, or the disk does not give back what is written to it.
         """
-        checked = _checked.setdefault(self._checksums(part), np.zeros(int(self.offsets(part)[-1]), bool))
-        rows = rows[~checked[rows]]
         damaged = self._damaged(part, rows)
+        names = [self.classes[label] for label in damaged]
         if damaged:
-            self._decode_again({(part, label) for label in damaged})
+            try:
+                self._decode_again({(part, label) for label in damaged})
+            except OSError as error:
+                text = f"{self.folder}: images of {', '.join(names)} are damaged and cannot be decoded again ({error})"
+                raise OSError(text) from error
             if self._damaged(part, rows):
                 raise OSError(f"{self.folder / part}.u8: this disk does not give back what was written to it")
-        checked[rows] = True
-        return [self.classes[label] for label in damaged]
+        return names
 
     def _damaged(self, part: str, rows: np.ndarray) -> list[int]:
         """Labels of the classes some of whose images, among these, differ from their checksums."""
@@ -140,11 +137,11 @@ class Store:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "lock"):
-            self.__dict__["index"] = {"classes": self.source.classes, "counts": self.source.counts}
-            todo = self.missing(jobs)
+            self.__dict__["index"] = _index_of(self.source)
+            todo, done = self.missing(jobs), self._done()  # as the files are now: reserving gives a short one its size
             advance(sum(self.counts(part)[label] for part, label in jobs - set(todo)))
             self._reserve()
-            done, kept = self._done(), time.monotonic()
+            kept = time.monotonic()
             try:
                 for part, label in self._decoded(todo, workers):
                     done.add((part, label))
@@ -173,12 +170,24 @@ class Store:
 
     def _done(self) -> set[Job]:
         """Classes that are decoded: none if a file is gone, or shorter than it was."""
+        index, done = self._read_done()
+        if index != self.index:
+            return set()
         try:
-            done = {(part, label) for part, label in json.loads((self.folder / "done.json").read_bytes())}
             whole = all(file.stat().st_size == size for file, size in self._sizes().items())
-        except (OSError, ValueError):
+        except OSError:
             return set()
         return done if whole else set()
+
+    def _read_done(self) -> tuple[dict[str, Any] | None, set[Job]]:
+        """The index and the decoded classes, as done.json has them; (None, empty) if it is absent or damaged."""
+        try:
+            found = json.loads((self.folder / "done.json").read_bytes())
+            if found.pop("digest") != _digest(found):
+                return None, set()
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+            return None, set()
+        return found["index"], {(part, label) for part, label in found["done"]}
 
     def _sizes(self) -> dict[Path, int]:
         """Bytes of every file of images and of checksums."""
@@ -190,10 +199,10 @@ class Store:
     def _image_bytes(self) -> int:
         return self.dataset.side**2 * 3
 
-    def _task(self, part: str, label: int) -> tuple[Reader, int, Path, Path, int]:
+    def _task(self, part: str, label: int) -> tuple[Decoder, int, Path, Path, int]:
         place = int(self.offsets(part)[label])
         return (
-            self.source.reader(part, label),
+            self.source.decoder(part, label),
             self.dataset.side,
             self.folder / f"{part}.u8",
             self._checksums(part),
@@ -201,7 +210,6 @@ class Store:
         )
 
     def _reserve(self) -> None:
-        write_aside(self.folder / "index.json", json.dumps(self.index))
         for file, size in self._sizes().items():
             with open(file, "ab") as opened:
                 os.truncate(opened.fileno(), size)
@@ -211,10 +219,22 @@ class Store:
         for written in self._sizes():
             with open(written, "r+b") as file:
                 os.fsync(file.fileno())
-        write_aside(self.folder / "done.json", json.dumps(sorted(done)))
+        content = {"index": self.index, "done": sorted(map(list, done))}
+        write_atomic(self.folder / "done.json", json.dumps(content | {"digest": _digest(content)}))
 
 
-def decode(read: Reader, side: int, images: Path, checksums: Path, place: int) -> None:
+def _index_of(listed: Source) -> dict[str, Any]:
+    return {
+        "classes": list(listed.classes),
+        "counts": {part: list(counts) for part, counts in listed.counts.items()},
+    }
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def decode(read: Decoder, side: int, images: Path, checksums: Path, place: int) -> None:
     """One class, written with its checksums at its place, in images; mostly in a process of its own."""
     decoded = read(side)
     sums = np.fromiter((zlib.crc32(image) for image in decoded), CHECKSUM, len(decoded))
@@ -226,5 +246,13 @@ def decode(read: Reader, side: int, images: Path, checksums: Path, place: int) -
 
 def images_needed(config: Config) -> set[Job]:
     """Classes, by part, that must be in the store before the run starts: those it learns."""
-    labels = target_classes(config, Store.of(config).classes)
+    labels = target_classes(config, ImageCache.of(config).classes)
     return {(part, label) for part in ("train", "val") for label in labels}
+
+
+def missing_images(configs: Iterable[Config]) -> dict[ImageCache, list[Job]]:
+    """The classes that these runs need and that are not decoded yet, by cache."""
+    needed: dict[ImageCache, set[Job]] = {}
+    for config in {(c.dataset, c.classes, c.split, c.target): c for c in configs}.values():
+        needed.setdefault(ImageCache.of(config), set()).update(images_needed(config))
+    return {cache: missing for cache, jobs in needed.items() if (missing := cache.missing(jobs))}

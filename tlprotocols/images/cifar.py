@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlprotocols.config.schema import Dataset
 from tlprotocols.errors import ConfigError
-from tlprotocols.images import Reader
+from tlprotocols.images import Decoder
 
 
 class Cifar:
@@ -46,7 +46,7 @@ class Cifar:
     def read(self, advance: Callable[[int], None]) -> None:
         """Nothing is left to read."""
 
-    def reader(self, part: str, label: int) -> Reader:
+    def decoder(self, part: str, label: int) -> Decoder:
         """What reads one class, in the archive's order."""
         return partial(resized, self.data[part][self.rows[part][label]])
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tlprotocols.errors import ConfigError
-from tlprotocols.results import write_aside
+from tlprotocols.records import write_atomic
 
 READERS = 8  # threads: reading waits for the disk, hashing lets other threads run
 KEPT_AFTER = 1000  # classes of which a kill can cost the reading
@@ -29,7 +29,9 @@ class Digests:
         self.kept = folder / "digests" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
         self.looks = {name: _look(found) for name, found in files.items()}
         kept = _read(self.kept)
-        self.known = {name: kept[name][1] for name, look in self.looks.items() if kept.get(name, [""])[0] == look}
+        self.known = {
+            name: kept[name][1] for name, look in self.looks.items() if name in kept and kept[name][0] == look
+        }
 
     @property
     def unread(self) -> list[str]:
@@ -52,9 +54,8 @@ class Digests:
     def _keep(self) -> None:
         with suppress(OSError):  # a folder that is read-only here: the next process reads the images again
             self.kept.parent.mkdir(parents=True, exist_ok=True)
-            write_aside(
-                self.kept, json.dumps({name: [self.looks[name], digest] for name, digest in self.known.items()})
-            )
+            classes = {name: [self.looks[name], digest] for name, digest in self.known.items()}
+            write_atomic(self.kept, json.dumps({"digest": _digest(classes), "classes": classes}))
 
 
 def content(files: Sequence[str]) -> str:
@@ -106,7 +107,9 @@ def _look(files: Sequence[str]) -> str:
         if not stat.S_ISREG(about.st_mode):  # reading a pipe would wait for ever
             raise _unreadable(file, "it is no regular file")
         sha.update(
-            f"{file}\0{about.st_size}\0{about.st_mtime_ns}\0{about.st_ctime_ns}\n".encode("utf-8", "surrogateescape")
+            f"{file}\0{about.st_ino}\0{about.st_size}\0{about.st_mtime_ns}\0{about.st_ctime_ns}\n".encode(
+                "utf-8", "surrogateescape"
+            )
         )
     return sha.hexdigest()
 
@@ -114,6 +117,12 @@ def _look(files: Sequence[str]) -> str:
 def _read(kept: Path) -> dict[str, list[str]]:
     try:
         found = json.loads(kept.read_bytes())
-    except (OSError, ValueError):  # none, or damaged: the images are read again
+        classes: dict[str, list[str]] = found["classes"]
+        whole = found["digest"] == _digest(classes)
+    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the images are read again
         return {}
-    return found if isinstance(found, dict) else {}
+    return classes if whole else {}
+
+
+def _digest(classes: Mapping[str, Sequence[str]]) -> str:
+    return hashlib.sha256(json.dumps(classes, sort_keys=True).encode()).hexdigest()

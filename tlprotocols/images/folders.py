@@ -12,7 +12,7 @@ from PIL import Image
 
 from tlprotocols.config.schema import Dataset
 from tlprotocols.errors import ConfigError
-from tlprotocols.images import Reader
+from tlprotocols.images import Decoder
 from tlprotocols.images.digests import Content, Digests, read_file
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
@@ -68,7 +68,7 @@ class ImageFiles:
         lines = (f"{name}\0{digest}\n" for name, digest in self.digests.read().items())
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
-    def reader(self, part: str, label: int) -> Reader:
+    def decoder(self, part: str, label: int) -> Decoder:
         """What reads one class."""
         digest = self.digests.known.get(f"{part}/{self.classes[label]}")
         return partial(read_images, self.files[part][label], digest)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tlprotocols.images import Reader
+from tlprotocols.images import Decoder
 
 FACES = tuple(
     f"DejaVu{family}{style}.ttf"
@@ -56,7 +56,7 @@ class Glyphs:
     def read(self, advance: Callable[[int], None]) -> None:
         """Nothing is left to read."""
 
-    def reader(self, part: str, label: int) -> Reader:
+    def decoder(self, part: str, label: int) -> Decoder:
         """What draws one class. Validation pictures are drawn from other numbers."""
         return partial(pictures, self.characters[label], (label, int(part == "val")), PARTS[part])
 

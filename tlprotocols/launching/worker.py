@@ -1,12 +1,14 @@
-"""A worker: a process with one thread that executes one run after another, as it is told through a pipe."""
+"""The side of a worker process: it executes one run after another, as the pipe says."""
 
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tlprotocols.results import Files, read_config, write_aside
+from tlprotocols.errors import Stopped
+from tlprotocols.records import Files, read_config, write_atomic
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -16,43 +18,63 @@ def serve(pipe: Connection, gpu: str | None) -> None:
     ("finished", None) or ("failed", reason)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     stop = StopSignal()
+    prepare(gpu)
+    while (task := pipe.recv()) is not None:
+        stop.busy = True
+        try:
+            results, run_id, role = task
+            advance = lambda images: pipe.send(("advance", images))  # noqa: E731
+            reason = attempt(results, run_id, role, advance, lambda: stop.requested)
+            pipe.send(("finished", None) if reason is None else ("failed", reason))
+        except (BrokenPipeError, EOFError, Stopped):  # the parent is gone, and with it everybody who wants this result
+            return
+        stop.busy = False
+        if stop.requested:
+            return
+
+
+def prepare(gpu: str | None) -> None:
+    """Make this process compute with one thread, on one GPU or none."""
     os.environ |= ONE_THREAD
     if gpu is not None:
         os.environ |= {"CUDA_VISIBLE_DEVICES": gpu, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # repeatable sums
     from tlprotocols.hardware import one_thread
-    from tlprotocols.training.run import execute
 
     one_thread()
-    while (task := pipe.recv()) is not None:
-        results, run_id, role = task
-        paths = Files(Path(results), run_id)
-        try:
-            stop.busy = True
-            config = read_config(paths)
-            execute(config, role, advance=lambda images: pipe.send(("advance", images)), stop=lambda: stop.came)
-        except (BrokenPipeError, EOFError):  # the parent is gone, and with it everybody who wants this result
-            return
-        except Exception as error:  # one failing run stops nothing else: its reason goes to its file and to the parent
-            if stop.came:  # its state is saved, or the signal ended a process that it was waiting for: no failure
-                return
-            paths.folder.mkdir(parents=True, exist_ok=True)
-            write_aside(paths.failure, traceback.format_exc())
-            pipe.send(("failed", f"{type(error).__name__}: {error}"))
-        else:
-            pipe.send(("finished", None))
-        stop.busy = False
-        if stop.came:
-            return
+
+
+def attempt(
+    results: str, run_id: str, role: str, advance: Callable[[int], None], stop: Callable[[], bool] = lambda: False
+) -> str | None:
+    """Execute a run whose configuration was saved. Returns why it failed, or None; the traceback is in its folder.
+
+    Raises:
+        Stopped: `stop` returned true; the state is saved.
+    """
+    from tlprotocols.training.run import execute
+
+    paths = Files(Path(results), run_id)
+    try:
+        execute(read_config(paths), role, advance, stop)
+    except (BrokenPipeError, EOFError, Stopped):
+        raise
+    except Exception as error:  # one failing run stops nothing else: its reason goes to its file and to the caller
+        if stop():  # the signal ended a process that it was waiting for: no failure
+            raise Stopped("while it began") from error
+        paths.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(paths.failure, traceback.format_exc())
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 class StopSignal:
-    """SIGUSR2 asks a worker to save the state of its run at the end of the epoch, and to leave; at once if idle."""
+    """SIGUSR2 requests a worker to save the state of its run at the end of the epoch, and to leave; at once if idle."""
 
     def __init__(self) -> None:
-        self.came = self.busy = False
-        signal.signal(signal.SIGUSR2, self._hear)
+        self.requested = self.busy = False
+        signal.signal(signal.SIGUSR2, self._receive)
 
-    def _hear(self, number: int, frame: object) -> None:
-        self.came = True
+    def _receive(self, number: int, frame: object) -> None:
+        self.requested = True
         if not self.busy:
             raise SystemExit

@@ -1,18 +1,21 @@
 """What a sweep comes to: cells, the unique runs behind them, what is finished, what remains, bases first.
 
-Pure but for reading what earlier runs left on disk: it starts nothing and writes nothing.
+It reads what earlier runs left on disk, starts nothing and writes nothing.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
+from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import precision
 from tlprotocols.images import source
 from tlprotocols.images.splits import check_counts, target_classes
-from tlprotocols.results import Row, base_of, files, is_running, read_row, run_id, weights_digest
+from tlprotocols.records import Row, files, finished_row, is_running, read_row
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Run:
 
     @property
     def image_passes(self) -> int:
-        """Training images times epochs: what a run costs, up to the machine's rate."""
+        """Training images times epochs: what a run costs, up to the machine's throughput."""
         return self.images * self.config.epochs
 
 
@@ -39,11 +42,11 @@ class Plan:
     cells: tuple[str, ...]  # run ids in the order of the sweep; equal cells share one
     runs: dict[str, Run]  # every unique run, the bases it needs included
     rows: dict[str, Row]  # of the finished ones
-    running: frozenset[str]  # in some other process at this moment
-    failed: dict[str, str]  # last line of the reason, by run; not tried again unless asked for
+    running: Mapping[str, str]  # where each is that is executed, or queued, elsewhere at this moment
+    failed: Mapping[str, str]  # last line of the reason, by run; not tried again unless requested
 
     @property
-    def asked(self) -> list[Run]:
+    def requested(self) -> list[Run]:
         """The unique runs behind the cells, in their order."""
         return [self.runs[id] for id in dict.fromkeys(self.cells)]
 
@@ -56,17 +59,57 @@ class Plan:
         return "failed" if run.id in self.failed or run.base in self.failed else "to_run"
 
     @property
+    def failures(self) -> dict[str, str]:
+        """Why each run has failed that failed before, or whose base did."""
+        found = dict(self.failed)
+        for run in self.runs.values():
+            if run.id not in found and self.state(run) == "failed":
+                found[run.id] = blocked(run, self.failed)
+        return found
+
+    @cached_property
     def to_run(self) -> list[Run]:
         """What remains, bases first, then the longest first. Finished runs need no base any more."""
-        wanted = {run.id for run in self.asked if self.state(run) == "to_run"}
-        bases = {base for id in wanted if (base := self.runs[id].base) and base not in self.rows}
+        wanted = {run.id for run in self.requested if self.state(run) == "to_run"}
+        bases = {base for id in wanted if (base := self.runs[id].base) and self.state(self.runs[base]) == "to_run"}
         order = (self.runs[id] for id in bases | wanted)
         return sorted(order, key=lambda run: (run.id not in bases, -run.image_passes, run.id))
+
+    @property
+    def bases_to_run(self) -> int:
+        """How many base networks must be trained that are no cells themselves."""
+        return len({run.id for run in self.to_run} - set(self.cells))
 
     @property
     def image_passes(self) -> int:
         """Of all that remains."""
         return sum(run.image_passes for run in self.to_run)
+
+    @cached_property
+    def varying(self) -> list[str]:
+        """Factors that differ between the cells, in the schema's order; layers and n_per_class in any case."""
+        seen = [factors(run.config) for run in self.requested]
+        keys = list(dict.fromkeys(key for row in seen for key in row))
+        several = [key for key in keys if len({json.dumps(row.get(key)) for row in seen}) > 1]
+        fixed = [key for key in ("n_per_class", "layers") if key not in several]
+        return [*fixed, *(key for key in several if not key.startswith("base."))]
+
+    def name(self, run: Run) -> str:
+        """A run as a person knows it."""
+        if run.role == "base":
+            return f"base {run.id} (split {run.config.split}, half {run.config.target}, seed {run.config.seed})"
+        row = factors(run.config)
+        return " ".join([run.id, *(f"{key}={row[key]}" for key in self.varying if key in row)])
+
+    def read_rows(self) -> list[Row | None]:
+        """The row of every cell as it is on disk now, in the order of the sweep; None where a run did not finish."""
+        rows = {id: read_row(files(self.runs[id].config).row) for id in dict.fromkeys(self.cells)}
+        return [rows[id] for id in self.cells]
+
+
+def blocked(run: Run, failed: Mapping[str, str]) -> str:
+    """Why a run cannot start whose base is among the `failed` ones."""
+    return f"blocked: its base {run.base} failed ({failed[str(run.base)]})"
 
 
 def resolved(config: Config) -> Config:
@@ -76,7 +119,7 @@ def resolved(config: Config) -> Config:
         ConfigError: the images are not there, or some class has too few.
     """
     dataset, machine = config.dataset, config.machine
-    listed = source(dataset, machine.store)
+    listed = source(dataset, machine.image_cache)
     config = dataclasses.replace(
         config,
         dataset=dataclasses.replace(dataset, fingerprint=listed.fingerprint[:16]),
@@ -102,35 +145,23 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
             runs[run.base] = _run(cast(Config, base_of(config)), "base")
     needed = {run.base for run in runs.values() if run.base}
     runs = {id: dataclasses.replace(run, role="base") if id in needed else run for id, run in runs.items()}
-    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, run.role, False)) is not None}
-    copied = {run.base for run in runs.values() if run.base in rows and run.id not in rows}
-    rows = {id: row for id, row in rows.items() if id not in copied or finished_row(runs[id].config, "base")}
+    rows = _finished(runs)
     rest = {id: files(run.config) for id, run in runs.items() if id not in rows}
-    running = frozenset(id for id, paths in rest.items() if is_running(paths))
+    running = {id: "in another process" for id, paths in rest.items() if is_running(paths)}
     failed = {id: paths.failure for id, paths in rest.items() if paths.failure.exists() and id not in running}
     reasons = {id: path.read_text().strip().splitlines()[-1] for id, path in failed.items()}
     return Plan(tuple(cells), runs, rows, running, {} if retry_failed else reasons)
 
 
-def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
-    """The row of a run that has left all that is asked of it: None if it must still run.
-
-    A curve if there should be one, and a base's weights, which other runs do not keep. `verify` compares these with the
-    digest in the row: a base whose weights are damaged, or have no digest, is trained again.
-    """
-    paths = files(config)
-    row = read_row(paths.row)
-    if row is None or (config.curve and not paths.curve.exists()):
-        return None
-    if role != "base":
-        return row
-    digest = row.get("weights_digest")
-    whole = weights_digest(paths.weights) == digest if verify else paths.weights.exists()
-    return row if digest and whole else None
+def _finished(runs: Mapping[str, Run]) -> dict[str, Row]:
+    """The rows of finished runs. A base that something will be copied from must have the weights of its row."""
+    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, run.role, False)) is not None}
+    copied = {run.base for run in runs.values() if run.base in rows and run.id not in rows}
+    return {id: row for id, row in rows.items() if id not in copied or finished_row(runs[id].config, "base")}
 
 
 def _run(config: Config, role: str) -> Run:
-    base, listed = base_of(config), source(config.dataset, config.machine.store)
+    base, listed = base_of(config), source(config.dataset, config.machine.image_cache)
     counts: Sequence[int] = listed.counts["train"]
     labels, n = target_classes(config, listed.classes), config.n_per_class
     images = sum(counts[label] for label in labels) if n == "full" else len(labels) * int(n)

@@ -3,16 +3,18 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch.optim import SGD
 
-from tlprotocols.results import DIGEST, weights_digest, write_aside
+from tlprotocols.config.identity import DIGEST
+from tlprotocols.records import write_atomic
 from tlprotocols.training.models import Network
 from tlprotocols.training.transfer import weights
 
@@ -29,7 +31,7 @@ class State:
 def save_weights(path: Path, net: Network) -> str:
     """Write the weights of a network, under `layer.parameter`. Returns the digest of the file, for the row."""
     content = save({name: value.contiguous().cpu() for name, value in weights(net).items()})
-    write_aside(path, content)
+    write_atomic(path, content)
     return hashlib.sha256(content).hexdigest()[:DIGEST]
 
 
@@ -39,41 +41,45 @@ def load_weights(path: Path, digest: str | None) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: the file is gone or damaged; it is named.
     """
-    found = weights_digest(path)
-    if found is None or found != digest:
-        what = "are gone" if found is None else f"are damaged (digest {found}, its row says {digest})"
+    content = path.read_bytes() if path.exists() else b""
+    found = hashlib.sha256(content).hexdigest()[:DIGEST]
+    if not content or found != digest:
+        what = f"are damaged (digest {found}, its row says {digest})" if content else "are gone"
         raise ValueError(
             f"{path}: the base's weights {what}; the same command with hydra.launcher.retry_failed=true trains it again"
         )
-    return load_file(path)
+    return load(content)
 
 
-def save_state(path: Path, net: Network, sgd: SGD, state: State) -> None:
-    """Weights, momenta and epoch: all that the next epoch depends on."""
+def save_state(path: Path, net: Network, sgd: SGD, state: State, of: str = "") -> None:
+    """Weights, momenta and epoch: all that the next epoch depends on. `of` names the run and the weights it copied."""
     tensors = {f"weight/{name}": value.contiguous().cpu() for name, value in weights(net).items()}
     for number, parameter in enumerate(_learning(sgd)):
         momentum = sgd.state[parameter].get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum/{number}"] = momentum.contiguous().cpu()
-    text = json.dumps(vars(state))
-    write_aside(path, save(tensors, metadata={"state": text, "digest": _digest(text, tensors)}))
+    text = json.dumps({"of": of, **vars(state)})
+    write_atomic(path, save(tensors, metadata={"state": text, "digest": _digest(text, tensors)}))
 
 
-def load_state(path: Path, net: Network, sgd: SGD) -> State:
-    """Put a training back to where `save_state` left it; a fresh state if there is no checkpoint, or a damaged one."""
+def load_state(path: Path, net: Network, sgd: SGD, of: str = "", needed: AbstractSet[str] = frozenset()) -> State:
+    """Put a training back to where `save_state` left it; a fresh state if there is no checkpoint, a damaged one, one
+    `of` something else, or one whose curve lacks what is `needed` at every epoch."""
     if not path.exists():
         return State()
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             text, digest = file.metadata()["state"], file.metadata()["digest"]
-        whole = digest == _digest(text, tensors)
-    except (SafetensorError, KeyError, TypeError, UnicodeDecodeError):
-        whole = False
-    if not whole:  # the run begins again
+        content = json.loads(text)
+        whole = digest == _digest(text, tensors) and content.pop("of") == of
+        state = State(**content)
+        usable = whole and all(needed <= point.keys() for point in state.curve)
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        usable = False
+    if not usable:  # the run begins again
         path.unlink()
         return State()
-    state = State(**json.loads(text))
     for layer, module in net.stages.items():
         module.load_state_dict({name: tensors[f"weight/{layer}.{name}"] for name in module.state_dict()})
     for number, parameter in enumerate(_learning(sgd)):

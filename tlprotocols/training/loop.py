@@ -12,11 +12,11 @@ from torch.optim import SGD
 
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import SHARED_BY
-from tlprotocols.images.augment import Draws, centre_draws, cut, normalised, train_draws
+from tlprotocols.images.augment import Draws, centre_draws, crop_and_flip, normalize, train_draws
 from tlprotocols.randomness import stream
 from tlprotocols.training.models import Network
+from tlprotocols.training.optimizers import set_rates
 from tlprotocols.training.shards import Gradient, arithmetic
-from tlprotocols.training.transfer import set_rates
 
 EVALUATED_AT_ONCE = 512  # images; large enough for full speed, small enough for the cache
 CUT_AT_ONCE = 2**21  # bytes of images; they stay in the cache
@@ -48,10 +48,10 @@ class Images:
         pair = images, self.labels[which].pin_memory()
         return pair[0].to(self.device, non_blocking=True), pair[1].to(self.device, non_blocking=True)
 
-    def moved(self) -> "Images":
+    def on_device(self) -> "Images":
         """The same images on their device, if there is room for them beside the network."""
         size = len(self) * self.stored[0].numel()
-        if self.device.type == "cpu" or size > _room(self.device):
+        if self.device.type == "cpu" or size > _gpu_memory_budget(self.device):
             return self
         there = torch.empty((len(self), *self.stored.shape[1:]), dtype=torch.uint8, device=self.device)
         for start in range(0, len(self), MOVED_AT_ONCE):
@@ -60,13 +60,13 @@ class Images:
         return Images(there, self.rows, self.labels.to(self.device), self.device, resident=True)
 
 
-def _room(device: torch.device) -> int:
+def _gpu_memory_budget(device: torch.device) -> int:
     """Bytes on a GPU that the images of one part may take."""
     held = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
-    return room(*torch.cuda.mem_get_info(device), *held, int(os.environ.get(SHARED_BY, "1")))
+    return memory_budget(*torch.cuda.mem_get_info(device), *held, int(os.environ.get(SHARED_BY, "1")))
 
 
-def room(free: int, total: int, reserved: int, allocated: int, workers: int) -> int:
+def memory_budget(free: int, total: int, reserved: int, allocated: int, workers: int) -> int:
     """Half of the bytes that this process can still get from a GPU, so that the network has as much.
 
     What PyTorch keeps of an earlier run (`reserved` and not `allocated`) counts as free. Of the `total`, each worker of
@@ -117,7 +117,7 @@ def _batches(
     for start in range(0, len(places), several):
         part = slice(start, start + several)
         images, labels = train[places[part]]
-        crops = cut(images, draws[part], config.dataset)
+        crops = crop_and_flip(images, draws[part], config.dataset)
         for first in range(0, len(labels), size):
             yield crops[first : first + size], labels[first : first + size]
 
@@ -131,9 +131,9 @@ def evaluate(net: Network, config: Config, images: Images) -> Score:
     for start in range(0, len(images), EVALUATED_AT_ONCE):
         which = slice(start, start + EVALUATED_AT_ONCE)
         batch, labels = images[which]
-        crops = cut(batch, draws[which], config.dataset)
+        crops = crop_and_flip(batch, draws[which], config.dataset)
         with arithmetic(config, images.device):
-            logits = net(normalised(crops, config.dataset)).float()
+            logits = net(normalize(crops, config.dataset)).float()
         loss += cross_entropy(logits, labels, reduction="sum")
         right.append(logits.argmax(1) == labels)
     answers = torch.cat(right).cpu().numpy()

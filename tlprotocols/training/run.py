@@ -1,4 +1,4 @@
-"""One run, from its configuration to its row."""
+"""One run, from its configuration to its row: load the images, train the network, measure it."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import mean
 from typing import Any
@@ -15,18 +16,54 @@ import torch
 from filelock import FileLock
 
 from tlprotocols import __version__
+from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import Stopped
 from tlprotocols.hardware import device, device_name
-from tlprotocols.images.cache import Store, images_needed
+from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import chosen, target_classes
-from tlprotocols.planning.plan import finished_row
 from tlprotocols.randomness import stream
-from tlprotocols.results import Files, Row, base_of, factors, files, read_row, run_id, write_aside
-from tlprotocols.training import checkpoints, models, transfer
-from tlprotocols.training.loop import Images, evaluate, fit
+from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
+from tlprotocols.training import checkpoints, models, optimizers, transfer
+from tlprotocols.training.checkpoints import State
+from tlprotocols.training.loop import Images, Score, evaluate, fit
 
 COLLAPSED = 0.01  # nats: a training loss this near to ln K is that of a network that never learned
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a run, and what connects it with the process that executes it."""
+
+    config: Config
+    role: str  # "base": its weights are kept; "run" otherwise
+    paths: Files
+    base: Row  # columns that say what it copies from
+    advance: Callable[[int], None]  # receives the images trained on, after every epoch
+    stop: Callable[[], bool]  # whether to save the state and leave, asked after every epoch
+
+    @property
+    def of(self) -> str:
+        """What a checkpoint belongs to: the run, and the weights that it copied."""
+        return f"{self.paths.id} {self.base['base_weights']}"
+
+    def log(self, line: str) -> None:
+        """Append a line with a time to the run's log file."""
+        with open(self.paths.log, "a") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images of a run."""
+
+    train: Images
+    val: Images
+
+    @property
+    def classes(self) -> int:
+        """How many classes the run learns."""
+        return int(self.val.labels.max()) + 1
 
 
 def execute(
@@ -37,44 +74,61 @@ def execute(
 ) -> Row:
     """Train and measure one configuration, write its row and return it; a finished run only returns its row.
 
-    `config` is resolved (no `auto`, images listed) and its base is finished. `advance` hears of images trained on.
-    An interrupted run goes on from its last checkpoint. `stop` is asked after every epoch.
+    `config` is resolved (no `auto`, images listed) and its base is finished. `advance` receives numbers of images
+    trained on. An interrupted run resumes from its last checkpoint. `stop` is called after every epoch.
 
     Raises:
-        Stopped: `stop` said so; the state is saved.
+        Stopped: `stop` returned true; the state is saved.
     """
     paths = files(config)
     paths.folder.mkdir(parents=True, exist_ok=True)
     paths.row.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.lock):  # another process that has it is waited for, and then there is nothing left to do
-        return finished_row(config, role) or _execute(config, role, paths, advance, stop)
+        if (row := finished_row(config, role)) is not None:
+            return row
+        before = read_row(paths.row) or {}  # a base whose weights are gone, or a run that becomes a base: it stays both
+        config = replace(config, curve=config.curve or "val_top1_best" in before)
+        row = _execute(Attempt(config, role, paths, _base_columns(config), advance, stop))
+        if before.get("role") == "run" and role == "base":
+            show_base_as_run(config)
+        return row
 
 
-def _execute(config: Config, role: str, paths: Files, advance: Callable[[int], None], stop: Callable[[], bool]) -> Row:
-    log = Log(paths)
-    log(f"{paths.id} begins: {factors(config)}")
-    measured = measure(config, role, paths, log, advance, stop)
-    row = {"run_id": paths.id, **_base_columns(config), **factors(config), **measured}
-    row |= {"role": role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
-    numbers = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
-    }
-    write_aside(paths.row, json.dumps(numbers, indent=1))
-    for leftover in (paths.checkpoint, paths.failure):
-        leftover.unlink(missing_ok=True)
-    log(f"finished: val_top1 {row['val_top1']:.4f}")
+def _execute(attempt: Attempt) -> Row:
+    config, paths, started = attempt.config, attempt.paths, time.monotonic()
+    attempt.log(f"{paths.id} begins: {factors(config)}")
+    where = torch.device(device(config.machine))
+    data = load_images(config, where, attempt.log)
+    net = network(config, data.classes, attempt.base["base_weights"]).to(where).to(memory_format=torch.channels_last)
+    state = train(net, data, attempt)
+    row = {"run_id": paths.id, **attempt.base, **factors(config), **measure(net, data, state, config)}
+    row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if attempt.role == "base" else None
+    row |= {"seconds": round(time.monotonic() - started, 3), "device": device_name(where.type)}
+    row |= {"role": attempt.role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
+    _write(row, state, attempt)
+    attempt.log(f"finished: val_top1 {row['val_top1']:.4f}")
     return row
 
 
-class Log:
-    """Lines with a time, appended to the run's log file."""
+def _write(row: Row, state: State, attempt: Attempt) -> None:
+    """Write the curve, if there is one, and then the row, which makes the run finished."""
+    if attempt.config.curve:
+        with open(attempt.paths.curve, "w", newline="") as file:
+            table = csv.DictWriter(file, list(state.curve[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(state.curve)
+    numbers = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+    }
+    write_atomic(attempt.paths.row, json.dumps(numbers, indent=1))
+    for leftover in (attempt.paths.checkpoint, attempt.paths.failure):
+        leftover.unlink(missing_ok=True)
 
-    def __init__(self, paths: Files) -> None:
-        self.path = paths.log
 
-    def __call__(self, line: str) -> None:
-        with open(self.path, "a") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+def load_images(config: Config, where: torch.device, log: Callable[[str], None]) -> Data:
+    """The images of a run, decoded if they are not yet, on the device if they fit there."""
+    ImageCache.of(config).ensure(images_needed(config), workers=1)
+    return Data(selected(config, "train", where, log), selected(config, "val", where, log))
 
 
 def selected(config: Config, part: str, where: torch.device, log: Callable[[str], None] = lambda line: None) -> Images:
@@ -82,94 +136,96 @@ def selected(config: Config, part: str, where: torch.device, log: Callable[[str]
 
     Each has been compared with its checksum; `log` receives which classes had to be decoded again.
     """
-    store = Store.of(config)
-    labels, offsets = target_classes(config, store.classes), store.offsets(part)
-    counts = [store.counts(part)[label] for label in labels]
+    cache = ImageCache.of(config)
+    labels, offsets = target_classes(config, cache.classes), cache.offsets(part)
+    counts = [cache.counts(part)[label] for label in labels]
     places = [
         chosen(config, label, n) if part == "train" else np.arange(n) for label, n in zip(labels, counts, strict=True)
     ]
     rows = np.concatenate([offsets[label] + place for label, place in zip(labels, places, strict=True)])
-    for name in store.verify(part, rows):
+    for name in cache.verify(part, rows):
         log(f"the image cache was damaged: class {name} was decoded again ({part})")
     units = np.repeat(np.arange(len(labels)), [len(place) for place in places])
-    return Images(torch.from_numpy(store.rows(part)), rows, torch.from_numpy(units), where).moved()
+    return Images(torch.from_numpy(cache.rows(part)), rows, torch.from_numpy(units), where).on_device()
 
 
-def network(config: Config, classes: int) -> models.Network:
-    """The network before its first update: fresh layers by `seed`, the first `layers` ones copied from the base."""
+def network(config: Config, classes: int, digest: str | None = None) -> models.Network:
+    """The network before its first update: fresh layers by `seed`, the first `layers` ones copied from the base.
+
+    `digest` is that of the base's weights; without it, the base's row says it.
+    """
     torch.manual_seed(stream("initialisation", config.seed))
     net = models.build(config, classes)
     base = base_of(config)
     if base is not None:
         paths = files(base, config.results_dir)
-        digest = (read_row(paths.row) or {}).get("weights_digest")
+        digest = digest or (read_row(paths.row) or {}).get("weights_digest")
         transfer.copy(checkpoints.load_weights(paths.weights, digest), net, config.layers)
     transfer.freeze(net, config.freeze)
     return net
 
 
-def measure(
-    config: Config,
-    role: str,
-    paths: Files,
-    log: Callable[[str], None],
-    advance: Callable[[int], None],
-    stop: Callable[[], bool],
-) -> Row:
-    """Train the network and return its measurements, each a column."""
-    where, started = torch.device(device(config.machine)), time.monotonic()
-    Store.of(config).ensure(images_needed(config), workers=1)
-    train, val = (selected(config, part, where, log) for part in ("train", "val"))
-    classes = int(val.labels.max()) + 1
-    net = network(config, classes).to(where).to(memory_format=torch.channels_last)
-    sgd = transfer.optimizer(net, config)
-    state = checkpoints.load_state(paths.checkpoint, net, sgd)
-    if config.curve and any("val_top1" not in point for point in state.curve):
-        paths.checkpoint.unlink()  # of a run that was begun without a curve
-        return measure(config, role, paths, log, advance, stop)
-    if state.done:
-        log(f"resumed after epoch {state.done}")
-        advance(state.done * len(train))
-    begun, saved, train_loss = time.monotonic() - state.seconds, time.monotonic(), math.nan
-    for done, train_loss in fit(net, sgd, config, train, done=state.done):
+def train(net: models.Network, data: Data, attempt: Attempt) -> State:
+    """Train to the end, from the last checkpoint if there is one. Returns epochs, seconds and curve.
+
+    Raises:
+        Stopped: the attempt is to stop; the state is saved.
+    """
+    config, paths = attempt.config, attempt.paths
+    sgd = optimizers.optimizer(net, config)
+    state = _resumed(net, sgd, attempt, len(data.train))
+    begun, saved = time.monotonic() - state.seconds, time.monotonic()
+    for done, train_loss in fit(net, sgd, config, data.train, done=state.done):
         state.done, state.seconds = done, time.monotonic() - begun
         point: dict[str, Any] = {"epoch": done, "train_loss": train_loss}
         if config.curve:
-            score = evaluate(net, config, val)
+            score = evaluate(net, config, data.val)
             point |= {"val_loss": score.loss, "val_top1": score.top1}
         state.curve.append(point)
-        log(" ".join(f"{key} {value:.4g}" for key, value in point.items()))
-        advance(len(train))
-        stopping = stop()
+        attempt.log(" ".join(f"{key} {value:.4g}" for key, value in point.items()))
+        attempt.advance(len(data.train))
+        stopping = attempt.stop()
         due = stopping or time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes
         if due and done < config.epochs:
-            checkpoints.save_state(paths.checkpoint, net, sgd, state)
+            checkpoints.save_state(paths.checkpoint, net, sgd, state, attempt.of)
             saved = time.monotonic()
             if stopping:
-                log(f"stopped after epoch {done}, as asked")
+                attempt.log(f"stopped after epoch {done}, as requested")
                 raise Stopped(f"after epoch {done} of {config.epochs}")
-    train_loss = state.curve[-1]["train_loss"]
-    training_seconds = time.monotonic() - begun
-    learned, tested = evaluate(net, config, train), evaluate(net, config, val)
-    digest = checkpoints.save_weights(paths.weights, net) if role == "base" else None
-    updates = state.done * math.ceil(len(train) / config.batch_size)
+    state.seconds = time.monotonic() - begun
+    return state
+
+
+def _resumed(net: models.Network, sgd: torch.optim.SGD, attempt: Attempt, images: int) -> State:
+    """Where an earlier attempt stopped; a fresh state if there is none, or none with the curve that is wanted."""
+    path, config = attempt.paths.checkpoint, attempt.config
+    needed = {"train_loss", "val_top1"} if config.curve else {"train_loss"}
+    state = checkpoints.load_state(path, net, sgd, attempt.of, needed)
+    if state.done:
+        attempt.log(f"resumed after epoch {state.done}")
+        attempt.advance(state.done * images)
+    return state
+
+
+def measure(net: models.Network, data: Data, state: State, config: Config) -> Row:
+    """The measurements of a trained network, each a column."""
+    train_loss, classes, images = state.curve[-1]["train_loss"], data.classes, len(data.train)
+    learned, tested = evaluate(net, config, data.train), evaluate(net, config, data.val)
+    tops = sorted((point["val_top1"] for point in state.curve if "val_top1" in point), reverse=True)
     return {
         "train_loss": train_loss,
         "train_eval_loss": learned.loss,
         "train_top1": learned.top1,
         "val_loss": tested.loss,
         "val_top1": tested.top1,
-        **_halves(tested.right, val.labels.cpu().numpy()),
-        **_best(config, state, paths),
+        **_halves(tested, data.val.labels.cpu().numpy()),
+        **({"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])} if config.curve else {}),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
-        "weights_digest": digest,
         "classes_learned": classes,
-        "train_images": len(train),
-        "updates": updates,
-        "seconds": round(time.monotonic() - started, 3),
-        "images_per_second": round(state.done * len(train) / training_seconds, 1),
-        "device": device_name(where.type),
+        "train_images": images,
+        "updates": state.done * math.ceil(images / config.batch_size),
+        "images_per_second": round(state.done * images / state.seconds, 1),
     }
 
 
@@ -178,24 +234,12 @@ def _finite(net: models.Network, *losses: float) -> bool:
     return all(map(math.isfinite, losses)) and all(bool(value.isfinite().all()) for value in net.parameters())
 
 
-def _halves(right: np.ndarray, labels: np.ndarray) -> Row:
+def _halves(score: Score, labels: np.ndarray) -> Row:
     """Accuracy on the even and on the odd images of each class: one to choose settings by, one to report."""
     starts = np.searchsorted(labels, labels)  # labels are ascending
     odd = (np.arange(len(labels)) - starts) % 2 == 1
-    parts = {"val_top1_even": right[~odd], "val_top1_odd": right[odd]}
+    parts = {"val_top1_even": score.right[~odd], "val_top1_odd": score.right[odd]}
     return {name: float(part.mean()) if len(part) else None for name, part in parts.items()}
-
-
-def _best(config: Config, state: checkpoints.State, paths: Files) -> Row:
-    """Best and mean-of-ten-best accuracy, where there is a curve, which is kept as curve.csv."""
-    if not config.curve:
-        return {}
-    with open(paths.curve, "w", newline="") as file:
-        table = csv.DictWriter(file, list(state.curve[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(state.curve)
-    tops = sorted((point["val_top1"] for point in state.curve), reverse=True)
-    return {"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])}
 
 
 def _base_columns(config: Config) -> Row:

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import one_arena, one_thread
-from tlprotocols.images.augment import normalised
+from tlprotocols.images.augment import normalize
 from tlprotocols.randomness import stream
 from tlprotocols.training.models import Network
 
@@ -79,7 +79,7 @@ class Gradient:
 
 def _backward(net: Network, crops: torch.Tensor, labels: torch.Tensor, config: Config, batch: int) -> torch.Tensor:
     """Adds the gradient of these images' share of the mean over a batch. Returns that share of the loss."""
-    pixels = normalised(crops, config.dataset)
+    pixels = normalize(crops, config.dataset)
     with arithmetic(config, crops.device):
         logits = net(pixels)
     loss = cross_entropy(logits.float(), labels) * (len(labels) / batch)

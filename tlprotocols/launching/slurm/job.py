@@ -12,9 +12,9 @@ from types import FrameType
 from typing import Any, cast
 
 from tlprotocols.errors import ConfigError
-from tlprotocols.launching.slurm.queue import Claim
-from tlprotocols.planning.plan import Plan, Run, finished_row
-from tlprotocols.results import Files, read_config
+from tlprotocols.launching.slurm.queue import JobRecord
+from tlprotocols.planning.plan import Plan, Run
+from tlprotocols.records import Files, finished_row, read_config
 
 SHARED_FOLDER_LAG = 5.0  # seconds until a row that another node wrote must be visible here
 LEFT_FOR_REQUEUE = 10.0  # of the seconds between SLURM's warning and the end
@@ -35,7 +35,9 @@ class Pack:
 
     def __call__(self) -> None:
         """Execute what is not finished."""
-        from tlprotocols.launching import pool as local
+        from tlprotocols.hardware import cores
+        from tlprotocols.images.cache import missing_images
+        from tlprotocols.launching import workers
 
         signal.signal(signal.SIGTERM, _leave)
         if self.base and not _appears(Files(Path(self.results), self.base).row):
@@ -45,11 +47,11 @@ class Pack:
         if not plan.to_run:
             return
         try:
-            for store, jobs in local.missing_images(plan).items():
-                store.ensure(jobs, local.cores())
+            for cache, jobs in missing_images(run.config for run in plan.to_run).items():
+                cache.ensure(jobs, cores())
         except ConfigError as error:  # an image that cannot be read: every run that needs it will say so
             print(error, file=sys.stderr, flush=True)
-        local.carry_out(plan, slots(self.per_gpu), _listen)
+        workers.execute(plan, _slots(self.per_gpu), _on_event)
 
     def checkpoint(self) -> Any:
         """submitit calls this when SLURM warns of the time limit or of a preemption, and requeues what it returns.
@@ -75,7 +77,7 @@ class Pack:
             config = replace(read_config(paths), results_dir=self.results)
             if finished_row(config, role) is None:
                 runs[id] = Run(id, config, role, None, 0, 0)
-        return Plan(tuple(runs), runs, rows={}, running=frozenset(), failed={})
+        return Plan(tuple(runs), runs, rows={}, running={}, failed={})
 
     def _block(self) -> None:
         failure = Files(Path(self.results), str(self.base)).failure
@@ -100,24 +102,23 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(143)
 
 
-def slots(per_gpu: int) -> list[str | None]:
+def _slots(per_gpu: int) -> list[str | None]:
     """A worker per CPU of the job, or `per_gpu` on each of its GPUs."""
     from tlprotocols import hardware
-    from tlprotocols.launching import pool as local
 
-    if not hardware.gpus():
-        return [None] * int(os.environ.get("SLURM_CPUS_PER_TASK", local.cores()))
-    return [gpu for gpu in hardware.visible_gpus() for _ in range(per_gpu)]
+    if hardware.gpus():
+        return hardware.slots("cuda", per_gpu=per_gpu)
+    return hardware.slots("cpu", int(os.environ.get("SLURM_CPUS_PER_TASK", hardware.cores())))
 
 
-def _listen(what: str, run: Run, detail: object) -> None:
+def _on_event(what: str, run: Run | None, detail: object) -> None:
     """Print what happens into the job's log, and note beside a run that it began."""
-    if what == "advance":
+    if run is None or what == "advance":
         return
     paths = Files(Path(run.config.results_dir), run.id)
-    claim = Claim.read(paths) if what == "started" else None
-    if claim:
-        replace(claim, started=_now()).write(paths)
+    record = JobRecord.read(paths) if what == "started" else None
+    if record:
+        replace(record, started=_now()).write(paths)
     print(_now(), what, run.id, detail or "", flush=True)
 
 

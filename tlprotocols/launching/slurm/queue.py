@@ -1,4 +1,4 @@
-"""What SLURM knows, asked in few calls and never of sacct; and which job has which run, kept beside the run."""
+"""What SLURM knows, in few calls and without sacct; and the record of which job has which run, kept beside the run."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlprotocols.results import Files, write_aside
+from tlprotocols.records import Files, write_atomic
 
 MAX_ARRAY_SIZE = 1001  # SLURM's own default, where the cluster does not say
 ANSWER_WITHIN = 60  # seconds; a controller under load may take that long
@@ -19,8 +19,8 @@ class NoAnswer(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Claim:
-    """The SLURM job that has a run, as its submission wrote it down. The queue decides whether it still counts."""
+class JobRecord:
+    """The SLURM job that has a run, as its submission recorded it. The queue decides whether it still counts."""
 
     job: str  # "12", or "12_3" in an array
     log: str  # what that job prints
@@ -28,20 +28,20 @@ class Claim:
     started: str | None = None  # when the job began this very run
 
     @staticmethod
-    def read(paths: Files) -> "Claim | None":
-        """The claim on a run, if there ever was one."""
+    def read(paths: Files) -> "JobRecord | None":
+        """The record of a run, if it was ever submitted."""
         try:
-            return Claim(**json.loads(_file(paths).read_bytes()))
+            return JobRecord(**json.loads(_file(paths).read_bytes()))
         except FileNotFoundError:
             return None
 
     def write(self, paths: Files) -> None:
         """Put it beside the run."""
-        write_aside(_file(paths), json.dumps(dataclasses.asdict(self)))
+        write_atomic(_file(paths), json.dumps(dataclasses.asdict(self)))
 
 
 def _file(paths: Files) -> Path:
-    return paths.folder / "claim.json"
+    return paths.folder / "job.json"
 
 
 def queued(jobs: Iterable[str]) -> dict[str, str]:
@@ -53,29 +53,29 @@ def queued(jobs: Iterable[str]) -> dict[str, str]:
     parents = sorted({job.partition("_")[0] for job in jobs})
     if not parents:
         return {}
-    asked = _ask("squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(parents)}")
-    if asked.returncode and "Invalid job id" not in asked.stderr:
-        raise NoAnswer((asked.stderr.strip().splitlines() or ["squeue failed"])[-1])
-    return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines() if line.strip())
+    answer = _call("squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(parents)}")
+    if answer.returncode and "Invalid job id" not in answer.stderr:
+        raise NoAnswer((answer.stderr.strip().splitlines() or ["squeue failed"])[-1])
+    return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines() if line.strip())
 
 
 def max_array_size() -> int:
     """How many tasks an array may have here."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config").stdout, re.MULTILINE)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _call("scontrol", "show", "config").stdout, re.MULTILINE)
     return int(found[1]) if found else MAX_ARRAY_SIZE
 
 
 def ending(job: str) -> dict[str, str]:
     """What SLURM remembers of a job, as in {"JobState": "TIMEOUT", ...}: for some minutes after its end, then {}."""
-    words = _ask("scontrol", "--oneliner", "show", "job", job).stdout.split()
+    words = _call("scontrol", "--oneliner", "show", "job", job).stdout.split()
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-def why_lost(claim: Claim) -> tuple[str, str]:
+def why_lost(record: JobRecord) -> tuple[str, str]:
     """Why a job ended without a result: one of `cancelled`, `memory`, `time`, `node`, `unknown`, and a sentence."""
-    state = ending(claim.job)
+    state = ending(record.job)
     name, code = state.get("JobState", ""), state.get("ExitCode", "")
-    if name == "OUT_OF_MEMORY" or memory_ended(claim):
+    if name == "OUT_OF_MEMORY" or memory_ended(record):
         kind, words = "memory", "out of memory; raise hydra.launcher.mem_gb"
     elif name in ("CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED"):
         kind = {"CANCELLED": "cancelled", "TIMEOUT": "time"}.get(name, "node")
@@ -84,20 +84,20 @@ def why_lost(claim: Claim) -> tuple[str, str]:
         kind, words = "unknown", f"{name}, exit code {code}"
     else:
         kind, words = "unknown", "out of memory, time limit or cancelled: SLURM has forgotten it"
-    return kind, f"its SLURM job {claim.job} ended without a result ({words}); log {claim.log}"
+    return kind, f"its SLURM job {record.job} ended without a result ({words}); log {record.log}"
 
 
-def memory_ended(claim: Claim) -> bool:
+def memory_ended(record: JobRecord) -> bool:
     """Whether SLURM wrote into the job's output that it was out of memory: without cgroups it says so only there."""
     try:
-        with open(claim.log, "rb") as file:
-            file.seek(max(0, Path(claim.log).stat().st_size - 4096))
+        with open(record.log, "rb") as file:
+            file.seek(max(0, Path(record.log).stat().st_size - 4096))
             return re.search(rb"memory limit|oom[-_ ]kill", file.read(), re.IGNORECASE) is not None
     except OSError:
         return False
 
 
-def _ask(*command: str) -> subprocess.CompletedProcess[str]:
+def _call(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_WITHIN)
     except subprocess.TimeoutExpired as error:

@@ -1,0 +1,59 @@
+"""hydra/sweeper=grid: expands the command line like Hydra's basic sweeper, and hands over all cells in one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobStatus
+
+from tlprotocols.config import studies
+from tlprotocols.config.compose import Composer
+from tlprotocols.errors import RunsFailed
+
+
+@dataclass
+class GridConf:
+    """hydra/sweeper=grid."""
+
+    _target_: str = "hydra_plugins.tlprotocols_launcher.grid.GridSweeper"
+    params: dict[str, str] | None = field(default=None)
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="tlprotocols")
+
+
+class GridSweeper(BasicSweeper):
+    """Leaves the checking of cells to the launcher, which composes them once instead of twice, and writes no folder."""
+
+    study: ClassVar[Path | None] = None  # file of a study, whose cells take the place of the grid: `python -m sweeps`
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
+
+    def sweep(self, arguments: list[str]) -> Sequence[Any]:
+        """All cells, launched at once."""
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        assert self.config is not None
+        by_sweep = self._cells(arguments)
+        jobs = self.launcher.launch([cell for cells in by_sweep.values() for cell in cells], initial_job_idx=0)
+        if self.study and self.config.hydra.launcher.get("dry_run"):
+            from tlprotocols.launching.driver import new_by_sweep
+
+            print(new_by_sweep(by_sweep, Composer(self.hydra_context.config_loader, self.config)))
+        failed = sum(job.status is JobStatus.FAILED for job in jobs)
+        if failed:
+            raise RunsFailed(f"{failed} of {len(jobs)} cells have no result: see the reasons above")
+        return jobs
+
+    def _cells(self, arguments: list[str]) -> dict[str, list[list[str]]]:
+        if self.study:
+            return studies.cells_by_sweep(self.study, arguments)
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        (cells,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
+        return {"grid": cells}

@@ -1,0 +1,84 @@
+"""hydra/launcher=local, slurm and ray: they hand the whole sweep to the driver, each with its backend."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from tlprotocols.config.compose import Composer
+from tlprotocols.config.validate import read
+from tlprotocols.errors import ConfigError
+from tlprotocols.launching.backend import Backend
+from tlprotocols.records import Row
+
+
+class SweepLauncher(Launcher):
+    """Composes all cells of a sweep, executes what is not finished, and tells Hydra how each cell ended."""
+
+    def __init__(self, **options: Any) -> None:
+        """`options`: the keys of conf/hydra/launcher/NAME.yaml."""
+        self.options = {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for key, value in options.items()
+        }
+
+    def backend(self) -> Backend:
+        """Where runs are executed."""
+        raise NotImplementedError
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `launch`."""
+        self.composer = Composer(hydra_context.config_loader, config)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Execute every cell, or none if one of them cannot be executed."""
+        from tlprotocols.launching.driver import sweep
+
+        backend = self.backend()
+        rows = sweep([self.composer(overrides) for overrides in job_overrides], backend)
+        return [
+            _returned(list(overrides), rows[number] if rows else None, waited=rows is not None)
+            for number, overrides in enumerate(job_overrides)
+        ]
+
+
+def _returned(overrides: list[str], row: Row | None, waited: bool) -> JobReturn:
+    """What a sweeper sees: the accuracy, or the failure."""
+    failed = waited and row is None
+    job = JobReturn(overrides=overrides, status=JobStatus.FAILED if failed else JobStatus.COMPLETED)
+    job.return_value = RuntimeError(f"failed: {' '.join(overrides)}") if failed else row and row["val_top1"]
+    return job
+
+
+class LocalLauncher(SweepLauncher):
+    """Worker processes of this machine."""
+
+    def backend(self) -> Backend:
+        """Raises ConfigError for an option that is no option, or out of range."""
+        from tlprotocols.launching.local import Local
+
+        local: Local = read(Local, self.options, "hydra.launcher.")
+        return local
+
+
+class SlurmLauncher(SweepLauncher):
+    """Job arrays of a SLURM cluster."""
+
+    def backend(self) -> Backend:
+        """Raises ConfigError for an option that is no option, or out of range."""
+        from tlprotocols.launching.slurm.cluster import Slurm
+        from tlprotocols.launching.slurm.options import Options
+
+        return Slurm(read(Options, self.options, "hydra.launcher."))
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Submit every cell, or none if one of them cannot be executed."""
+        from tlprotocols.launching.slurm.queue import NoAnswer
+
+        try:
+            return super().launch(job_overrides, initial_job_idx)
+        except NoAnswer as error:
+            raise ConfigError("hydra/launcher", "slurm", f"SLURM gives no answer ({error}); try again later") from error

@@ -1,0 +1,112 @@
+"""Who a run is: its factors, the hash of these, and the base network that it copies from."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+from tlprotocols.config.schema import Config, Rates
+from tlprotocols.config.validate import keys
+
+IDENTITY = 1  # version of the rule below; raise it and every id changes
+DIGEST = 16  # hexadecimal digits that are kept of a SHA-256: 64 bits
+Factors = dict[str, Any]
+
+
+def factors(config: Config) -> Factors:
+    """Every factor under its override's name, as in the columns of the table.
+
+    What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, and the
+    explicit rate of a layer that is frozen or has this rate anyway. Lists are texts.
+    """
+    return {key: _text(value) if isinstance(value, tuple) else value for key, value in _identity(config).items()}
+
+
+def run_id(config: Config) -> str:
+    """Same factors, same id, on whatever machine: 64 bits of SHA-256 of the factors in canonical JSON."""
+    return identifier(_identity(config), type(config))
+
+
+def identifier(named: Factors, kind: type = Config) -> str:
+    """The id of these factors. A later factor is left out while it has its legacy value.
+
+    A list is hashed as its joined text, unless an item has a comma: such lists stay lists, since ['a,b', 'c'] and
+    ['a', 'b,c'] would join to one text.
+    """
+    legacy = legacy_values(kind)
+    content = {key: value for key, value in named.items() if key not in legacy or value != legacy[key]}
+    hashed = {
+        key: _text(value) if isinstance(value, tuple) and not any("," in str(item) for item in value) else value
+        for key, value in content.items()
+    }
+    text = json.dumps({"identity": IDENTITY, **hashed}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
+
+
+def base_of(config: Config) -> Config | None:
+    """The run whose weights `config` copies; None if it copies none.
+
+    It learns the other half (or, for `base=self`, the same one) by the recipe under `base.*`, from scratch, with the
+    same split and seed: hence one base for all runs of a split and seed.
+    """
+    if config.layers == 0 or config.base.name == "none":
+        return None
+    base, half = config.base, config.target
+    if base.name == "trained":
+        half = "A" if half == "B" else "B"
+    recipe: Factors = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("name", "lr")}
+    lr = Rates(high=base.lr.high, low=base.lr.high, step=base.lr.step, gamma=base.lr.gamma, layers={})
+    whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step, "schedule": "own_clock"}
+    scratch = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
+    changes: Factors = {
+        **recipe,
+        **whole,
+        **scratch,
+        "lr": lr,
+        "target": half,
+        "base": dataclasses.replace(base, name="none"),
+    }
+    return dataclasses.replace(config, **changes)
+
+
+@functools.cache
+def legacy_values(kind: type = Config) -> Factors:
+    """The values that later factors had before they existed."""
+    known = {key: about["legacy"] for key, about in keys(kind)}
+    return {key: value for key, value in known.items() if value is not dataclasses.MISSING}
+
+
+def _identity(config: Config) -> Factors:
+    """Every factor that can matter, lists as tuples."""
+    found: Factors = {}
+    for name, get, about in _getters(type(config)):  # type: ignore[arg-type]  # classes are hashable
+        value = get(config)
+        if isinstance(value, dict):
+            found |= {f"{name}.{layer}": rate for layer, rate in value.items() if not _is_idle(config, layer, rate)}
+        else:
+            found[name] = tuple(sorted(set(value))) if about["unordered"] and value else value
+    if config.layers == 0:
+        found["base"] = "none"
+    copies = found["base"] != "none"
+    return {key: v for key, v in found.items() if v is not None and (copies or not key.startswith("base."))}
+
+
+@functools.cache
+def _getters(kind: Any) -> list[tuple[str, Callable[[Config], Any], Any]]:
+    """Name, access and description of every factor. A group's name stands for the group: `dataset`."""
+    return [(key.removesuffix(".name"), attrgetter(key), about) for key, about in keys(kind) if about["factor"]]
+
+
+def _is_idle(config: Config, layer: str, rate: float) -> bool:
+    """Whether an explicit rate of a layer changes nothing: the layer is frozen, or has that rate anyway."""
+    place, low = config.model.stages.index(layer), len(config.model.stages) - config.high_lr_layers
+    return place < config.freeze or (place < low and rate == config.lr.low)
+
+
+def _text(values: tuple[Any, ...]) -> str:
+    """A list in a cell of the table: `a,b`; in JSON where an item has a comma itself."""
+    texts = [str(value) for value in values]
+    return json.dumps(texts, ensure_ascii=False) if any("," in text for text in texts) else ",".join(texts)

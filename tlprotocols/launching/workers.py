@@ -1,0 +1,151 @@
+"""Worker processes of this machine, seen from their parent: start them, give them runs, replace those that die."""
+
+import os
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from tlprotocols.hardware import SHARED_BY
+from tlprotocols.launching.backend import OnEvent
+from tlprotocols.launching.worker import ONE_THREAD, serve
+from tlprotocols.planning.plan import Plan, Run, blocked
+from tlprotocols.records import files, save_config, write_atomic
+
+
+def execute(plan: Plan, slots: list[str | None], on_event: OnEvent) -> dict[str, str]:
+    """Execute what remains of a plan; returns the failures, reason by run id.
+
+    `slots` has an entry per worker: the GPU it is pinned to, or None. A run waits for its base; when a base fails, its
+    dependants fail with that reason and everything else goes on. A worker that dies costs its run, which is tried once
+    more on a new worker.
+    """
+    todo = plan.to_run
+    for run in todo:
+        save_config(run.config)
+    queue, pool = Queue(plan, on_event), Pool(slots[: len(todo)], on_event)
+    try:
+        for gpu in pool.slots:
+            pool.start(gpu)
+        while queue.ready or any(worker.run for worker in pool.workers):
+            for worker in pool.workers:
+                if worker.run is None and queue.ready:
+                    worker.run = queue.ready.popleft()
+                    on_event("started", worker.run, "")
+                    with suppress(BrokenPipeError):  # of a worker killed while idle: its end is received next
+                        worker.pipe.send((worker.run.config.results_dir, worker.run.id, worker.run.role))
+            _receive(pool, queue)
+    finally:
+        pool.close()
+    return queue.failed
+
+
+@dataclass
+class Worker:
+    """The parent's end of a worker process."""
+
+    process: SpawnProcess
+    pipe: Connection
+    gpu: str | None
+    run: Run | None = None
+
+
+@dataclass
+class Pool:
+    """The worker processes."""
+
+    slots: list[str | None]  # one worker each: the GPU it is pinned to, or None
+    on_event: OnEvent
+    workers: list[Worker] = field(default_factory=list)
+
+    def start(self, gpu: str | None) -> None:
+        """Add a worker."""
+        here, there = get_context("spawn").Pipe()
+        process = get_context("spawn").Process(target=serve, args=(there, gpu), daemon=True)
+        given = {**ONE_THREAD, SHARED_BY: str(self.slots.count(gpu))}
+        before = {key: os.environ.get(key) for key in given}
+        os.environ |= given  # must be there before the child imports torch
+        process.start()
+        for key, value in before.items():
+            os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
+        there.close()
+        self.workers.append(Worker(process, here, gpu))
+
+    def close(self) -> None:
+        """End the workers: at once those that are busy, as after Ctrl-C."""
+        for worker in self.workers:
+            if worker.run is None and worker.process.is_alive():
+                with suppress(BrokenPipeError):
+                    worker.pipe.send(None)
+            else:
+                worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join(10)
+            if worker.process.is_alive():
+                worker.process.kill()
+        self.workers.clear()
+
+
+class Queue:
+    """Runs that can begin, and runs that wait for their base."""
+
+    def __init__(self, plan: Plan, on_event: OnEvent) -> None:
+        self.on_event = on_event
+        self.ready: deque[Run] = deque()
+        self.waiting: dict[str, list[Run]] = {}  # by base
+        self.failed: dict[str, str] = {}  # reason by run
+        self.retried: set[str] = set()
+        for run in plan.to_run:
+            if run.base is None or run.base in plan.rows:
+                self.ready.append(run)
+            else:
+                self.waiting.setdefault(run.base, []).append(run)
+
+    def finish(self, run: Run) -> None:
+        """Those that waited for it can begin."""
+        self.ready.extend(self.waiting.pop(run.id, []))
+
+    def fail(self, run: Run, reason: str) -> None:
+        """Those that waited for it fail with it."""
+        self.failed[run.id] = reason
+        for dependant in self.waiting.pop(run.id, []):
+            self.failed[dependant.id] = blocked(dependant, self.failed)
+            self.on_event("failed", dependant, self.failed[dependant.id])
+
+
+def _receive(pool: Pool, queue: Queue) -> None:
+    """Wait for the next message of some worker, and act on it."""
+    by_pipe = {worker.pipe: worker for worker in pool.workers if worker.run}
+    for pipe in wait(list(by_pipe), timeout=5) if by_pipe else []:
+        worker = by_pipe[pipe]  # type: ignore[index]
+        run = worker.run
+        assert run is not None
+        try:
+            what, detail = worker.pipe.recv()
+        except (EOFError, ConnectionResetError):  # reset: killed before it read its task
+            what, detail = _after_death(pool, worker, run, queue)
+        pool.on_event(what, run, detail or "")
+        if what != "advance":
+            worker.run = None
+        if what == "finished":
+            queue.finish(run)
+        if what == "failed":
+            queue.fail(run, str(detail))
+
+
+def _after_death(pool: Pool, worker: Worker, run: Run, queue: Queue) -> tuple[str, str]:
+    """Replace a worker that the system killed; its run is tried once more."""
+    worker.process.join()
+    reason = f"its process ended with exit code {worker.process.exitcode}"
+    if worker.process.exitcode == -9:
+        reason += " (killed: often the system was out of memory)"
+    pool.workers.remove(worker)
+    pool.start(worker.gpu)
+    if run.id in queue.retried:
+        write_atomic(files(run.config).failure, reason)
+        return "failed", reason
+    queue.retried.add(run.id)
+    queue.ready.appendleft(run)
+    return "retried", reason

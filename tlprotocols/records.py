@@ -1,0 +1,181 @@
+"""What a run leaves on disk: its row, its saved configuration, its lock; and whether that is all that is needed."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import typing
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tlprotocols.config.identity import DIGEST, run_id
+from tlprotocols.config.schema import Config
+from tlprotocols.config.validate import build
+
+Row = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Where a run's files lie: its row under rows/, everything else under runs/RUN_ID/."""
+
+    results: Path
+    id: str
+
+    @property
+    def row(self) -> Path:
+        """The result; its existence is what makes a run finished."""
+        return self.results / "rows" / f"{self.id}.json"
+
+    @property
+    def folder(self) -> Path:
+        """Configuration, log, weights, checkpoint, curve."""
+        return self.results / "runs" / self.id
+
+    @property
+    def config(self) -> Path:
+        """The configuration, saved when the run was planned."""
+        return self.folder / "config.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that executes the run."""
+        return self.folder / "lock"
+
+    @property
+    def log(self) -> Path:
+        """What the run said, with times."""
+        return self.folder / "log.txt"
+
+    @property
+    def weights(self) -> Path:
+        """Of a base only."""
+        return self.folder / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where an interrupted run resumes; gone once it is finished."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def curve(self) -> Path:
+        """One line per epoch, if it was asked for."""
+        return self.folder / "curve.csv"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last attempt failed; gone once the run is finished."""
+        return self.folder / "failed.txt"
+
+
+def files(config: Config, results_dir: str | None = None) -> Files:
+    """The files of a run."""
+    return Files(Path(results_dir or config.results_dir).expanduser(), run_id(config))
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees all of it or none, whenever the writer is killed."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def file_digest(path: Path) -> str | None:
+    """The digest of a file as it is now; None if there is no file."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
+    except FileNotFoundError:
+        return None
+
+
+def is_running(paths: Files) -> bool:
+    """Whether some process executes the run at this moment."""
+    if not paths.lock.exists():
+        return False
+    lock = FileLock(paths.lock)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def save_config(config: Config) -> None:
+    """Save what a run will be: later edits of YAML files change nothing of it."""
+    paths = files(config)
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    config = dataclasses.replace(config, results_dir=str(paths.results))
+    write_atomic(paths.config, json.dumps(dataclasses.asdict(config), indent=1))
+
+
+def read_config(paths: Files) -> Config:
+    """The configuration of a run as it was planned.
+
+    Raises:
+        ValueError: the file is gone or damaged: it does not describe this run.
+    """
+    try:
+        config = build(json.loads(paths.config.read_bytes()))
+        found = run_id(config)
+    except (OSError, ValueError) as error:
+        found = f"unreadable: {error}"
+    if found != paths.id:
+        raise ValueError(
+            f"{paths.config}: does not describe run {paths.id} ({found}); delete it and run the same command again"
+        )
+    return config
+
+
+def read_row(path: Path) -> Row | None:
+    """A row, or None if the run is not finished. A file that is no row of this run is named and ignored."""
+    try:
+        row = json.loads(path.read_bytes())
+        if row["run_id"] == path.stem:
+            return typing.cast(Row, row)
+        why = f"it is the row of run {row['run_id']}"
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+    log.warning("%s: no result (%s); the run counts as unfinished", path, why)
+    return None
+
+
+def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
+    """The row of a run that has left all that is needed of it: None if it must still run.
+
+    A curve if there should be one, and a base's weights, which other runs do not keep. `verify` compares these with the
+    digest in the row: a base whose weights are damaged, or have no digest, is trained again.
+    """
+    paths = files(config)
+    row = read_row(paths.row)
+    if row is None or (config.curve and not (paths.curve.exists() and "val_top1_best" in row)):
+        return None
+    if role != "base":
+        return row
+    digest = row.get("weights_digest")
+    whole = file_digest(paths.weights) == digest if verify else paths.weights.exists()
+    return row if digest and whole else None
+
+
+def show_base_as_run(config: Config) -> None:
+    """Let the row of a base that a sweep also requests as a run appear in the table."""
+    path = files(config).row
+    write_atomic(path, json.dumps((read_row(path) or {}) | {"role": "run"}, indent=1))
+
+
+def recent_rows(results: Path, count: int) -> list[Row]:
+    """The newest rows of a results folder, `count` at the most."""
+    folder = results / "rows"
+    entries = [entry for entry in os.scandir(folder) if entry.name.endswith(".json")] if folder.is_dir() else []
+    newest = sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)[:count]
+    return [row for entry in newest if (row := read_row(Path(entry.path))) is not None]

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from analysis import report
+from analysis.frame import Missing
 from analysis.selection import SELECTIONS
-from analysis.study import Missing
 from tlprotocols.results import load
 
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 import pandas as pd
 
 from analysis.evidence import Evidence, every
-from analysis.published import table2
-from analysis.study import Missing, Size, order, sizes, study
+from analysis.frame import Missing, Size, order, sizes, study
+from analysis.plested2019.published import table2
 
 Found = TypeVar("Found")
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.frame import Missing, Size
 from analysis.statistics import SPREAD, Paired, by_unit, paired, sign_flip
-from analysis.study import Missing, Size
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from analysis.frame import Size, cells, sizes
 from analysis.statistics import by_unit, mean_interval
-from analysis.study import Size, cells, sizes
 
 WIDTH = 4.8  # inches: the text width of the paper
 GREY = "0.45"

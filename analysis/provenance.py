@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.study import left_out, order, sizes, study
+from analysis.frame import left_out, order, sizes, study
 
 RECIPE = (
     *("dataset", "model", "model.width", "dataset.pixels", "classes", "schedule", "epochs", "batch_size", "lr.high"),

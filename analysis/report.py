@@ -13,9 +13,12 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from analysis import claims, fig1, fig2, fig3, fig4, fig5, fig6, panels, published, selection, table1, table2, yosinski
+from analysis import panels, selection
+from analysis import verdicts as claims
+from analysis.frame import Missing, step, study
+from analysis.plested2019 import fig1, fig2, fig3, fig4, fig5, fig6, published, table1, table2
 from analysis.provenance import facts
-from analysis.study import Missing, step, study
+from analysis.yosinski2014 import networks as yosinski
 
 FIGURES: tuple[ModuleType, ...] = (fig1, fig2, fig3, fig4, fig5, fig6)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.frame import Missing, Size, pick, sizes, study
 from analysis.statistics import by_unit, mean_interval
-from analysis.study import Missing, Size, pick, sizes, study
 
 SETTING = ["layers", "high_lr_layers", "decay_epochs", "freeze"]
 SELECTIONS = ("all", "heldout")

@@ -5,11 +5,11 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from analysis import claims
-from analysis.claims import CLAIMS, more_data, verdicts
+from analysis import verdicts as claims
 from analysis.evidence import above
-from analysis.study import Missing
-from tests import planted
+from analysis.frame import Missing
+from analysis.verdicts import CLAIMS, more_data, verdicts
+from tests import synthetic as planted
 
 FACTS = {"full_has_1000_a_class": "contradicted", "ten_epochs_are_one": "supported"}
 # what the paper says of its figures and its figures do not: protocol as its text has it makes these false

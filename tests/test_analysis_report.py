@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis import fig1, fig3, fig6, report
+from analysis import report
 from analysis.__main__ import main
-from analysis.study import Missing
-from tests import planted
+from analysis.frame import Missing
+from analysis.plested2019 import fig1, fig3, fig6
+from tests import synthetic as planted
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (

@@ -3,9 +3,11 @@
 import pandas as pd
 import pytest
 
-from analysis import fig3, fig5, fig6, selection, study, table1, table2
-from analysis.study import Missing
-from tests import planted
+from analysis import frame as study
+from analysis import selection
+from analysis.frame import Missing
+from analysis.plested2019 import fig3, fig5, fig6, table1, table2
+from tests import synthetic as planted
 
 
 @pytest.fixture(scope="module")

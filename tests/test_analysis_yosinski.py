@@ -2,7 +2,9 @@
 
 import pytest
 
-from analysis import claims, published, yosinski
+from analysis import verdicts as claims
+from analysis.plested2019 import published
+from analysis.yosinski2014 import networks as yosinski
 
 MEANS = {
     "BnB": (0.6267, 0.6235, 0.6211, 0.6048, 0.5935, 0.6188, 0.6232),

@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import panels
-from analysis.fig1 import LAYERS
-from analysis.published import STEP, spoken
+from analysis.frame import Missing, at, cells, pick, sizes, step, study
+from analysis.plested2019.fig1 import LAYERS
+from analysis.plested2019.published import STEP, spoken
 from analysis.statistics import mean_interval
-from analysis.study import Missing, at, cells, pick, sizes, step, study
 
 TITLE = "Fig. 3  Layers transferred, only the last layer at the high rate"
 LOOK = panels.Look("layers", "layers transferred", 7, "7 layers")

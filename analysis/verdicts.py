@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis import claims_freezing, claims_layers, claims_protocols, claims_rates
 from analysis.claim import Claim
 from analysis.evidence import Evidence
+from analysis.frame import Missing, study
+from analysis.plested2019 import claims_freezing, claims_layers, claims_protocols, claims_rates
 from analysis.statistics import holm, units_needed
-from analysis.study import Missing, study
 
 ALPHA = 0.05
 ONE_SPLIT = "Its units are seeds of one class split: they tell nothing about other classes."

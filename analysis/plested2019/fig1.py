@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import panels
-from analysis.published import spoken
+from analysis.frame import ALL, at, cells, pick, step, study
+from analysis.plested2019.published import spoken
 from analysis.statistics import mean_interval
-from analysis.study import ALL, at, cells, pick, step, study
 
 TITLE = "Fig. 1  Layers transferred, all layers at the high rate"
 LAYERS = [4, 5, 6, 7]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import fig6, published
 from analysis.claim import by_size, claim, over, wanted
-from analysis.claims_layers import mean_of, smallest, trend
 from analysis.evidence import Evidence, above, near
-from analysis.fig6 import COMMON, NONE, OPTIMAL
-from analysis.study import Missing, Size, at, cells, order, pick, sizes, step, study
+from analysis.frame import Missing, Size, at, cells, order, pick, sizes, step, study
+from analysis.plested2019 import fig6, published
+from analysis.plested2019.claims_layers import mean_of, smallest, trend
+from analysis.plested2019.fig6 import COMMON, NONE, OPTIMAL
 
 SMALLER = 100  # images per class that section 4 calls smaller, at most
 

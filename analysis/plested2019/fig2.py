@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import panels
-from analysis.study import ALL, pick, step, study
+from analysis.frame import ALL, pick, step, study
 
 TITLE = "Fig. 2  Layers that start at the high rate, 6 transferred"
 LOOK = panels.Look("high_lr_layers", "last layers at the high rate", ALL, "all 8 high")

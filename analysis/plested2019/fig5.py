@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import panels
-from analysis.published import table2
-from analysis.study import Missing, Size, cells, pick, sizes, study
+from analysis.frame import Missing, Size, cells, pick, sizes, study
+from analysis.plested2019.published import table2
 
 TITLE = "Fig. 5  Layers frozen, 6 transferred"
 LOOK = panels.Look("freeze", "layers frozen", 0, "none frozen")

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from analysis import fig1, published
+from analysis.frame import Missing, cells, sizes
+from analysis.plested2019 import fig1, published
 from analysis.statistics import mean_interval
-from analysis.study import Missing, cells, sizes
 
 TITLE = "Table 1  Overfitting on small target sets"
 SMALL = (10, 25, 50)

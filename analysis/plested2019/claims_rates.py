@@ -4,13 +4,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import fig2, fig4
 from analysis.claim import by_size, claim, over, wanted
-from analysis.claims_layers import mean_of, numbers, smallest
 from analysis.evidence import Evidence, above, best_above, best_in, every
-from analysis.published import STEP
+from analysis.frame import ALL, Missing, Size, at, cells, levels, pick, sizes, step, study
+from analysis.plested2019 import fig2, fig4
+from analysis.plested2019.claims_layers import mean_of, numbers, smallest
+from analysis.plested2019.published import STEP
 from analysis.statistics import slopes
-from analysis.study import ALL, Missing, Size, at, cells, levels, pick, sizes, step, study
 
 MEDIUM = (50, 100, 250)  # images per class that section 3.4 calls medium
 

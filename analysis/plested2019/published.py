@@ -11,14 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.study import Size, order
+from analysis.frame import Size, order
 
 STEP = 30  # epochs between two falls of the rate, in the paper
 
 
 @cache
 def _read(name: str) -> pd.DataFrame:
-    return pd.read_csv(Path(__file__).parent / "data" / f"{name}.csv")
+    return pd.read_csv(Path(__file__).parents[1] / name / "published.csv")
 
 
 def plested2019() -> pd.DataFrame:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import fig3, fig4, fig5, fig6, published
 from analysis.evidence import excluded
+from analysis.frame import Missing, Size, cells, pick, sizes, study
+from analysis.plested2019 import fig3, fig4, fig5, fig6, published
 from analysis.selection import SETTING, candidates, columns
 from analysis.statistics import mean_interval, paired
-from analysis.study import Missing, Size, cells, pick, sizes, study
 
 TITLE = "Table 2  Optimal transfer learning settings"
 

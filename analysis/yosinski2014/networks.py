@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis import panels
 from analysis.claim import claim
 from analysis.evidence import Evidence, above, near
-from analysis.published import yosinski2014
+from analysis.plested2019.published import yosinski2014
 from analysis.statistics import paired as paired_statistics
 from analysis.statistics import slopes
 

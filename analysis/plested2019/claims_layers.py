@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import fig1, fig3, published
 from analysis.claim import by_size, claim, over, wanted
 from analysis.evidence import Evidence, above, best_above, best_differs, best_in, every, near, some
-from analysis.fig1 import LAYERS
+from analysis.frame import Missing, Size, at, cells, order, sizes, study
+from analysis.plested2019 import fig1, fig3, published
+from analysis.plested2019.fig1 import LAYERS
 from analysis.statistics import slopes
-from analysis.study import Missing, Size, at, cells, order, sizes, study
 
 Compare = Callable[[pd.DataFrame, pd.DataFrame, str, str], Evidence]
 SMALL = (10, 25, 50)  # images per class of Table 1

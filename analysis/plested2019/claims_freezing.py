@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from analysis import fig5
 from analysis.claim import by_size, claim, over, wanted
-from analysis.claims_layers import MARGIN
 from analysis.evidence import Evidence, above, best_in, every, near
+from analysis.frame import Missing, Size, at, cells, levels, order
+from analysis.plested2019 import fig5
+from analysis.plested2019.claims_layers import MARGIN
 from analysis.statistics import slopes
-from analysis.study import Missing, Size, at, cells, levels, order
 
 VERY_SMALL = 25  # images per class
 

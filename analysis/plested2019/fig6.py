@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import panels
-from analysis.fig1 import said
-from analysis.published import STEP, nearest, spoken, table2
+from analysis.frame import ALL, Missing, Size, at, cells, pick, sizes, step, study
+from analysis.plested2019.fig1 import said
+from analysis.plested2019.published import STEP, nearest, spoken, table2
 from analysis.statistics import mean_interval
-from analysis.study import ALL, Missing, Size, at, cells, pick, sizes, step, study
 
 TITLE = "Fig. 6  Optimal, commonly used, no transfer"
 NONE, COMMON, OPTIMAL = "no transfer", "commonly used", "optimal"

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import panels
-from analysis.published import STEP, table2
-from analysis.study import Missing, cells, pick, sizes, step, study
+from analysis.frame import Missing, cells, pick, sizes, step, study
+from analysis.plested2019.published import STEP, table2
 
 TITLE = "Fig. 4  Epochs before the high rate of the last layer falls"
 

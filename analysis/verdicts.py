@@ -1,7 +1,8 @@
-"""Each claim of Plested & Gedeon (2019): its sentence, effect, interval, p value and verdict.
+"""The verdict on each claim of a study: effect, interval, p value, and what would decide it.
 
 A verdict is *supported* or *contradicted* where the Holm-adjusted p value is below 0.05, and *undecided* otherwise:
-then `more_data` says how many splits would decide it if what was seen is true. Facts and arithmetic have no p value.
+then `more_data` says how many units would decide it if the observed effect were the true one. Facts and arithmetic have
+no p value.
 """
 
 import math
@@ -11,69 +12,63 @@ import pandas as pd
 
 from analysis.claim import Claim
 from analysis.evidence import Evidence
-from analysis.frame import Missing, study
-from analysis.plested2019 import claims_freezing, claims_layers, claims_protocols, claims_rates
+from analysis.frame import Missing
 from analysis.statistics import holm, units_needed
 
 ALPHA = 0.05
-ONE_SPLIT = "Its units are seeds of one class split: they tell nothing about other classes."
-SHOWN = ("label", "effect", "low", "high", "unit", "units", "sign_flip")
-CLAIMS: tuple[Claim, ...] = tuple(
-    found
-    for module in (claims_protocols, claims_layers, claims_rates, claims_freezing)
-    for found in vars(module).values()
-    if isinstance(found, Claim)
-)
+SHOWN = ("label", "effect", "low", "high", "unit", "units", "sign_flip")  # fields of `Evidence` that become columns
 
 
-def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim of the paper; a claim that the table cannot speak to is undecided. `more_data` says what is
-    missing, at which of the claim's images per class nothing was judged, and that seeds of one split are no splits."""
-    rows = study(table)
-    found = weigh(rows, CLAIMS)
-    if len(rows[["split", "target"]].drop_duplicates()) == 1:
-        tested = found["units"].fillna(0) > 0
-        found.loc[tested, "more_data"] = (found["more_data"] + f" {ONE_SPLIT}").str.strip()
-    return found
+def evaluate(claims: Sequence[Claim], rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per claim, Holm-adjusted among all that these rows can test; the others are undecided.
 
-
-def weigh(table: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
-    """The verdicts on these claims, Holm-adjusted among themselves."""
-    weighed: list[tuple[Claim, Evidence | Missing]] = []
-    for claim in claims:
-        try:
-            weighed.append((claim, claim(table)))
-        except Missing as missing:
-            weighed.append((claim, missing))
-    tested = [e for _, e in weighed if isinstance(e, Evidence) and e.units]
+    `more_data` says what is missing or how much more is needed, and where all rows belong to one unit.
+    """
+    outcomes = [(claim, _evidence(claim, rows)) for claim in claims]
+    tested = [e for _, e in outcomes if isinstance(e, Evidence) and e.units]
     adjusted = dict(zip(map(id, tested), holm([e.p for e in tested]), strict=True))
     alpha = ALPHA / max(1, len(tested))
-    return pd.DataFrame([_row(claim, e, adjusted.get(id(e), math.nan), alpha) for claim, e in weighed])
+    table = pd.DataFrame([_row(claim, e, adjusted.get(id(e), math.nan), alpha) for claim, e in outcomes])
+    if "unit" in rows and rows["unit"].nunique() == 1:
+        tests = table["units"].fillna(0) > 0
+        note = " All seeds belong to one class split, so this may not hold for other classes."
+        table.loc[tests, "more_data"] = (table["more_data"] + note).str.strip()
+    return table
+
+
+def _evidence(claim: Claim, rows: pd.DataFrame) -> Evidence | Missing:
+    try:
+        return claim(rows)
+    except Missing as reason:
+        return reason
 
 
 def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float) -> dict[str, object]:
     row: dict[str, object] = {"claim": claim.name, "where": claim.where, "quote": claim.quote}
     row["statistic"] = claim.statistic
     if isinstance(evidence, Missing):
-        nothing = dict.fromkeys((*SHOWN, "p", "p_holm"))
-        return row | nothing | {"verdict": "undecided", "more_data": str(evidence), "parts": ""}
-    told = {name: getattr(evidence, name) for name in SHOWN}
-    fact = not evidence.units
-    told |= {"p": math.nan if fact else evidence.p, "p_holm": p_holm}
-    decided = fact or p_holm < ALPHA
+        empty = dict.fromkeys((*SHOWN, "p", "p_holm"))
+        return row | empty | {"verdict": "undecided", "more_data": str(evidence), "parts": ""}
+    row |= {name: getattr(evidence, name) for name in SHOWN}
+    is_fact = not evidence.units
+    row |= {"p": math.nan if is_fact else evidence.p, "p_holm": p_holm}
+    decided = is_fact or p_holm < ALPHA
     verdict = ("supported" if evidence.p_for < evidence.p_against else "contradicted") if decided else "undecided"
     more = [] if decided else [more_data(evidence, alpha, claim.units)]
-    if evidence.absent:
-        more.append(f"Nothing was judged at n={', '.join(map(str, evidence.absent))}.")
-    return row | told | {"verdict": verdict, "more_data": " ".join(more), "parts": "; ".join(map(str, evidence.parts))}
+    if evidence.missing_sizes:
+        more.append(f"Not tested at n={', '.join(map(str, evidence.missing_sizes))}.")
+    return row | {"verdict": verdict, "more_data": " ".join(more), "parts": "; ".join(map(str, evidence.parts))}
 
 
 def more_data(evidence: Evidence, alpha: float, units: str = "splits") -> str:
-    """How many units would decide, were the seen effect and spread true: 80% power at the strictest Holm level."""
-    seen = f"{evidence.label} is {evidence.distance:.2g} from the value that decides, sd {evidence.sd:.2g} over {units}"
+    """How many units would decide if the observed effect and spread were true: 80% power at the strictest Holm
+    level."""
+    observed = (
+        f"effect {evidence.distance:.2g} from the threshold, sd {evidence.sd:.2g} over {units} ({evidence.label})"
+    )
     needed = units_needed(evidence.distance, evidence.sd, alpha / evidence.tests)
     if needed is None:
-        return f"More than 1000 {units}: {seen}."
+        return f"Needs more than 1000 {units}: {observed}."
     if needed <= evidence.units:
-        return f"{evidence.units} {units} would do for {evidence.label} alone; more are needed for all parts at once."
-    return f"About {needed - evidence.units} more {units}, {needed} in all: {seen}."
+        return f"{evidence.units} {units} suffice for {evidence.label} alone; all parts together need more."
+    return f"Needs about {needed} {units}, {needed - evidence.units} more: {observed}."

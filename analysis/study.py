@@ -1,0 +1,136 @@
+"""A study: what a paper varied, and the figures, tables and claims to make from the rows of that study.
+
+Each study is a package that exports one `STUDY`; `analysis.studies` lists them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib import figure
+
+from analysis.claim import Claim
+from analysis.frame import Missing
+from analysis.panels import Comparison, LevelFigure
+from tlprotocols.schema import Config
+
+Rows = pd.DataFrame  # of one study, as `Study.rows` returns them
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of any kind; `analysis.panels.LevelFigure` has the same interface. The functions take the study's rows
+    and raise `Missing` where these lack what the figure shows."""
+
+    name: str  # stem of the files, after the study's prefix
+    title: str
+    draw: Callable[[Rows], figure.Figure]
+    caption: Callable[[Rows], str]
+    compare_with_paper: Callable[[Rows], list[Comparison]] = lambda rows: []
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a study.
+
+    `make` takes the study's rows and the selection ("all" or "heldout", see `analysis.selection`), and raises `Missing`
+    where the rows do not suffice. Columns whose names end in `low` and `high` are the interval of the column before.
+    """
+
+    name: str  # stem of the csv file, after the study's prefix
+    title: str
+    note: str
+    make: Callable[[Rows, str], pd.DataFrame]
+    shown: tuple[str, ...] = ()  # columns in the report; (): all. The csv file always has all
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a report shows of one paper."""
+
+    name: str  # of the package, and of the report's section
+    title: str
+    description: str
+    varied: tuple[str, ...]  # factors that differ within the study; its rows agree in all others
+    unit: tuple[str, ...]  # columns that identify an independent unit; seeds are replicates within it
+    figures: tuple[Figure | LevelFigure, ...]
+    tables: tuple[Table, ...]
+    claims: tuple[Claim, ...]
+    published: Callable[[], pd.DataFrame]  # the numbers that the paper or its logs contain
+    claims_note: str = ""
+    prefix: str = ""  # of the names of its files
+    query: str = ""  # rows of the table that the study can use, as a pandas query; "": all
+    reads_results: bool = True  # False: its rows are the published ones
+
+    def rows(self, table: pd.DataFrame) -> Rows:
+        """The rows of this study, with three more columns.
+
+        `accuracy` is in percent, `gap` is validation minus training loss in nats, and `unit` numbers the units from 0.
+        Rows of one study agree in every factor but the varied ones (runs that copy nothing: whatever their base);
+        where several groups of rows do, the largest is used.
+
+        Raises:
+            Missing: there are none.
+        """
+        if not self.reads_results:
+            return self.published()
+        if table.empty:
+            raise Missing("The table has no rows.")
+        candidates = table.query(self.query) if self.query else table
+        if candidates.empty:
+            raise Missing(f"The table has no rows with {self.query}.")
+        rows = _largest_group(candidates, self._fixed(table.columns)).copy()
+        rows["accuracy"] = 100 * rows["val_top1"]
+        rows["gap"] = rows["val_loss"] - rows["train_loss"]
+        rows["unit"] = rows.groupby(list(self.unit)).ngroup()
+        return rows
+
+    def unused(self, table: pd.DataFrame) -> list[str]:
+        """For each factor in which rows outside the study differ from its rows: how many, and their values."""
+        if not self.reads_results:
+            return []
+        rows = self.rows(table)
+        others = table.drop(rows.index)
+        sentences = []
+        for key in self._fixed(table.columns):
+            values = sorted(set(others[key].dropna().astype(str)) - set(rows[key].dropna().astype(str)))
+            if values:
+                count = int(others[key].astype(str).isin(values).sum())
+                own = next(iter(rows[key].dropna().astype(str)), "none")
+                sentences.append(f"{count} rows with {key}={','.join(values)} (this study: {own})")
+        if len(others) and not sentences:
+            sentences.append(f"{len(others)} rows with other combinations of the same values")
+        return sentences
+
+    def _fixed(self, columns: Iterable[str]) -> list[str]:
+        """The factors, as columns, in which the rows of the study agree."""
+        names = {name.removesuffix(".name") for name in _factors(Config, "")} - set(self.varied)
+        return [column for column in columns if column in names or column.startswith("lr.layers.")]
+
+
+def _largest_group(table: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:
+    """The largest group of rows that agree in all these columns; base.* counts only for runs that copy layers."""
+    own = _group_numbers(table, [key for key in fixed if key.split(".")[0] != "base"])
+    bases = _group_numbers(table, [key for key in fixed if key.split(".")[0] == "base"])
+    chosen = own == own.mode()[0]
+    copying = table["layers"] > 0
+    if (chosen & copying).any():
+        chosen &= ~copying | (bases == bases[chosen & copying].mode()[0])
+    return table[chosen]
+
+
+def _group_numbers(table: pd.DataFrame, keys: list[str]) -> "pd.Series[int]":
+    """A number per row, the same for rows that agree in all these columns; an absent value is a value too."""
+    if not keys:
+        return pd.Series(0, table.index)
+    return table.groupby(keys, dropna=False, sort=False).ngroup()
+
+
+def _factors(schema: Any, path: str) -> Iterator[str]:
+    for field in dataclasses.fields(schema):
+        if dataclasses.is_dataclass(field.type) and field.metadata["factor"]:
+            yield from _factors(field.type, f"{path}{field.name}.")
+        elif field.metadata["factor"]:
+            yield path + field.name

@@ -25,8 +25,8 @@ def main() -> None:
             print(f"no {part.study.prefix}{name}: {reason}")
         for sentence in part.unused:
             print(f"{part.study.name} does not use {sentence}")
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in part.verdict_counts.items())
-        print(f"{part.study.name}: {len(part.study.claims)} claims{counts and ': '}{counts}")
+        for verdict, count in part.verdict_counts.items():
+            print(f"{part.study.name}: {count} claims {verdict}")
     print(f"{len(written)} files -> {args.out}, first open {args.out / 'report.html'}")
 
 

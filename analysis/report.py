@@ -3,8 +3,8 @@
 import io
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,9 @@ class StudyReport:
     figures: tuple[RenderedFigure, ...]
     tables: dict[str, pd.DataFrame]  # by name; `claims` among them
     missing: dict[str, str]  # names of figures and tables that are not there, and why
-    unused: tuple[str, ...]  # rows of the table outside this study
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...] = ()
+    used: tuple[Hashable, ...] = ()  # index of its rows in the table of results
+    unused: tuple[str, ...] = ()  # descriptions of the other rows
 
     @property
     def verdict_counts(self) -> dict[str, int]:
@@ -98,33 +99,30 @@ def collect(table: pd.DataFrame, studies: Sequence[Study], selection: str = "all
     """
     if table.empty:
         raise Missing("The table has no rows.")
-    parts = [_collect(study, table, selection) for study in studies]
-    rest = table.index
-    for study in studies:
-        if study.reads_results:
-            try:
-                rest = rest.difference(study.rows(table).index)
-            except Missing:
-                continue
-    return Report(tuple(parts), len(table), len(rest), selection)
+    parts = tuple(_collect(study, table, selection) for study in studies)
+    used = {row for part in parts for row in part.used}
+    return Report(parts, len(table), len(table) - len(used), selection)
 
 
 def _collect(study: Study, table: pd.DataFrame, selection: str) -> StudyReport:
     try:
         rows = study.rows(table)
     except Missing as reason:
-        return StudyReport(study, (), {}, {"rows": str(reason)}, (), ())
+        return StudyReport(study, (), {}, {"rows": str(reason)})
     figures = tuple(_render(figure, rows) for figure in study.figures)
     missing = {figure.name: figure.missing for figure in figures if figure.missing}
     tables = {}
-    for part in study.tables:
+    for spec in study.tables:
         try:
-            tables[part.name] = part.make(rows, selection)
+            tables[spec.name] = spec.make(rows, selection)
         except Missing as reason:
-            missing[part.name] = str(reason)
+            missing[spec.name] = str(reason)
     tables["claims"] = evaluate(study.claims, rows)
-    entries = facts(rows, study.unit, len(table)) if study.reads_results else []
-    return StudyReport(study, figures, tables, missing, tuple(study.unused(table)), tuple(entries))
+    part = StudyReport(study, figures, tables, missing)
+    if not study.reads_results:
+        return part
+    entries = tuple(facts(rows, study.unit, len(table)))
+    return replace(part, facts=entries, used=tuple(rows.index), unused=tuple(study.unused(table)))
 
 
 def _render(figure: Figure | LevelFigure, rows: pd.DataFrame) -> RenderedFigure:

@@ -36,19 +36,19 @@ def test_every_claim_has_a_sentence():
 
 
 def test_true_claims_are_supported():
-    found = _by_claim(synthetic.rows(synthetic.paper, noise=0.05))
-    assert found == _expected("supported", NOT_IN_ITS_FIGURES, "contradicted")
+    result = _by_claim(synthetic.rows(synthetic.paper, noise=0.05))
+    assert result == _expected("supported", NOT_IN_ITS_FIGURES, "contradicted")
 
 
 def test_false_claims_are_contradicted():
-    found = _by_claim(synthetic.rows(synthetic.mirrored, noise=0.05))
-    assert found == _expected("contradicted", SURVIVES, "supported")
+    result = _by_claim(synthetic.rows(synthetic.mirrored, noise=0.05))
+    assert result == _expected("contradicted", SURVIVES, "supported")
 
 
 def test_an_optimum_that_never_moves_contradicts_those_that_move():
-    found = _by_claim(synthetic.rows(synthetic.settled, noise=0.05))
-    assert found["layers_misestimated"] == "contradicted"
-    assert found["smaller_wants_fewer_updates"] == "contradicted"
+    result = _by_claim(synthetic.rows(synthetic.settled, noise=0.05))
+    assert result["layers_misestimated"] == "contradicted"
+    assert result["smaller_wants_fewer_updates"] == "contradicted"
 
 
 def test_noise_decides_nothing_and_more_data_says_what_would():
@@ -60,17 +60,17 @@ def test_noise_decides_nothing_and_more_data_says_what_would():
 def test_a_scaled_study_needs_no_thirty():
     """A third of the epochs, lr.step 10: the same claims."""
     table = synthetic.rows(synthetic.paper, noise=0.05, sizes=(10, 25, 50, 100), scale=3)
-    found = verdicts(table).set_index("claim")
-    assert found.loc["optimal_beats_common", "verdict"] == "supported"
-    assert found.loc["step_epochs_too_aggressive", "verdict"] == "supported"
-    assert "full" in found.loc["step_epochs_best_on_full", "more_data"]
+    result = verdicts(table).set_index("claim")
+    assert result.loc["optimal_beats_common", "verdict"] == "supported"
+    assert result.loc["step_epochs_too_aggressive", "verdict"] == "supported"
+    assert "full" in result.loc["step_epochs_best_on_full", "more_data"]
 
 
 def test_a_table_of_one_size_names_the_sizes_not_tested():
-    found = verdicts(synthetic.rows(synthetic.paper, noise=0.05, sizes=(10,))).set_index("claim")
-    assert found.loc["optimal_beats_common", "verdict"] == "supported"
-    assert found.loc["optimal_beats_common", "more_data"] == "Not tested at n=25, 50, 100, 250, 500, full."
-    assert "two or more numbers" in found.loc["optimal_matters_most_when_small", "more_data"]
+    result = verdicts(synthetic.rows(synthetic.paper, noise=0.05, sizes=(10,))).set_index("claim")
+    assert result.loc["optimal_beats_common", "verdict"] == "supported"
+    assert result.loc["optimal_beats_common", "more_data"] == "Not tested at n=25, 50, 100, 250, 500, full."
+    assert "two or more numbers" in result.loc["optimal_matters_most_when_small", "more_data"]
 
 
 def test_half_of_a_sentence_can_be_false_and_not_true():
@@ -97,8 +97,8 @@ def test_an_unfinished_size_does_not_hide_a_finished_one():
 def test_seeds_of_one_split_are_distinguished_from_splits():
     table = synthetic.table(synthetic.paper, noise=0.05)
     unit = table.groupby(["split", "target"], sort=False).ngroup()
-    found = verdicts(STUDY.rows(table.assign(seed=unit, split=0, target="B")))
-    tested = found[found["units"] > 0]
+    result = verdicts(STUDY.rows(table.assign(seed=unit, split=0, target="B")))
+    tested = result[result["units"] > 0]
     assert tested["more_data"].str.contains("All seeds belong to one class split").all()
     assert not verdicts(STUDY.rows(table))["more_data"].str.contains("All seeds").any()
 
@@ -112,15 +112,15 @@ def test_more_data_counts_the_comparisons():
 
 def test_one_experiment_alone():
     table = synthetic.rows(synthetic.paper, noise=0.05).query("layers == 6 and freeze == 0 and high_lr_layers == 1")
-    found = verdicts(table).set_index("claim")
-    assert found.loc["few_epochs_best_when_medium", "verdict"] == "supported"
-    assert found.loc["five_layers_beat_seven", "more_data"].startswith("No finished runs")
+    result = verdicts(table).set_index("claim")
+    assert result.loc["few_epochs_best_when_medium", "verdict"] == "supported"
+    assert result.loc["five_layers_beat_seven", "more_data"].startswith("No finished runs")
 
 
 def test_one_split_decides_nothing():
     table = synthetic.rows(synthetic.paper, noise=0.05).query("split == 0 and target == 'B'")
-    found = verdicts(table).query("claim not in @FACTS")
-    assert (found["verdict"] == "undecided").all()
+    result = verdicts(table).query("claim not in @FACTS")
+    assert (result["verdict"] == "undecided").all()
 
 
 def test_an_empty_table_says_so():

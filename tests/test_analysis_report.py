@@ -37,13 +37,13 @@ document.body.dataset.figures = JSON.stringify([...document.querySelectorAll("fi
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
     """As in the paper, but training from scratch collapses on few images and one run diverged."""
-    found = synthetic.table(synthetic.paper, noise=0.4)
-    scratch = (found["layers"] == 0) & found["n_per_class"].isin([10, 25])
-    found.loc[scratch, ["val_top1", "val_top1_even", "val_top1_odd"]] = 0.002
-    found.loc[scratch, "collapsed"] = True
-    lost = found.index[(found["layers"] == 4) & (found["n_per_class"] == 50)][0]
-    found.loc[lost, ["val_top1", "train_loss", "diverged"]] = [0.002, float("nan"), True]
-    return found
+    result = synthetic.table(synthetic.paper, noise=0.4)
+    scratch = (result["layers"] == 0) & result["n_per_class"].isin([10, 25])
+    result.loc[scratch, ["val_top1", "val_top1_even", "val_top1_odd"]] = 0.002
+    result.loc[scratch, "collapsed"] = True
+    lost = result.index[(result["layers"] == 4) & (result["n_per_class"] == 50)][0]
+    result.loc[lost, ["val_top1", "train_loss", "diverged"]] = [0.002, float("nan"), True]
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def test_the_best_is_named(table: pd.DataFrame):
 
 def test_a_scaled_study_on_one_split_has_its_figures():
     small = synthetic.table(synthetic.paper, noise=0.2, splits=1, sizes=(10, 25), scale=3).query("target == 'B'")
-    found = report.collect(small, STUDIES)
-    assert not found.parts[0].missing.keys() & {f"fig{i}" for i in range(1, 7)}
-    assert "lr.step" in report.html(found)
+    result = report.collect(small, STUDIES)
+    assert not result.parts[0].missing.keys() & {f"fig{i}" for i in range(1, 7)}
+    assert "lr.step" in report.html(result)
 
 
 def test_partial_table(table: pd.DataFrame, tmp_path: Path):

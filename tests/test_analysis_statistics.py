@@ -115,10 +115,10 @@ def test_equivalence_is_two_one_sided_tests():
 
 def test_chance_alone_rarely_gives_a_verdict():
     """100 sets of noise: at most 10 are decided at the 5% level, by each kind of evidence."""
-    draw, found = np.random.default_rng(0), {"greater": 0, "best_in": 0, "best_greater": 0}
+    draw, result = np.random.default_rng(0), {"greater": 0, "best_in": 0, "best_greater": 0}
     for _ in range(100):
         one, two = (pd.DataFrame(draw.normal(0, 1, (4, 4))) for _ in range(2))
-        found["greater"] += evidence.greater(one[0], "").p < 0.05
-        found["best_in"] += evidence.best_in(one, {1}, "").p < 0.05
-        found["best_greater"] += evidence.best_greater(one, two, "", "").p < 0.05
-    assert max(found.values()) <= 10
+        result["greater"] += evidence.greater(one[0], "").p < 0.05
+        result["best_in"] += evidence.best_in(one, {1}, "").p < 0.05
+        result["best_greater"] += evidence.best_greater(one, two, "", "").p < 0.05
+    assert max(result.values()) <= 10

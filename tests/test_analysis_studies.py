@@ -89,6 +89,10 @@ def test_the_terminal_names_unused_rows(table: pd.DataFrame, tmp_path: Path, mon
     assert "plested2019 does not use 19 rows with dataset=cifar10,glyphs (this study: imagenet)" in printed
 
 
+def test_every_study_has_published_numbers():
+    assert all(len(study.published()) for study in STUDIES)
+
+
 def test_files_of_studies_do_not_collide(table: pd.DataFrame, tmp_path: Path):
     written = report.write(report.collect(table, (*STUDIES, WIDTH_STUDY)), tmp_path)
     assert len(written) == len(set(written))

@@ -29,9 +29,9 @@ def test_seeds_and_full_are_no_other_study(paper):
 
 
 def test_table1(paper):
-    found = table1.losses(paper).set_index(["layers", "n_per_class"])
-    assert found.loc[(4, 10), "paper_training"] == 1.55
-    assert found.loc[(7, 10), "difference"] == pytest.approx(synthetic.paper(_cell(7))[1], abs=0.05)
+    result = table1.losses(paper).set_index(["layers", "n_per_class"])
+    assert result.loc[(4, 10), "paper_training"] == 1.55
+    assert result.loc[(7, 10), "difference"] == pytest.approx(synthetic.paper(_cell(7))[1], abs=0.05)
     assert list(table1.averages(paper)["layers"]) == [4, 5, 6, 7]
 
 
@@ -40,21 +40,21 @@ def _cell(layers):
 
 
 def test_table2_finds_the_true_best(paper):
-    found = table2.settings(paper).set_index("n_per_class")
-    assert dict(found["best"]) == dict(
-        zip(found.index, ("6/10/6", "6/5/6", "6/3/0", "6/3/0", "6/3/0", "6/0/0", "5/30/0"), strict=True)
+    result = table2.settings(paper).set_index("n_per_class")
+    assert dict(result["best"]) == dict(
+        zip(result.index, ("6/10/6", "6/5/6", "6/3/0", "6/3/0", "6/3/0", "6/0/0", "5/30/0"), strict=True)
     )
-    assert list(found["greedy"]) == list(found["best"])
-    assert list(found["paper"][:2]) == ["6/10/6", "6/5/5"]
-    assert found.loc["full", "significant"]
-    assert found.loc["full", "difference"] > 0.9
-    assert found.loc[10, "paper_setting_here"] == pytest.approx(found.loc[10, "accuracy"])
+    assert list(result["greedy"]) == list(result["best"])
+    assert list(result["paper"][:2]) == ["6/10/6", "6/5/5"]
+    assert result.loc["full", "significant"]
+    assert result.loc["full", "difference"] > 0.9
+    assert result.loc[10, "paper_setting_here"] == pytest.approx(result.loc[10, "accuracy"])
 
 
 def test_table2_finds_nothing_in_noise():
-    found = table2.settings(synthetic.rows(synthetic.paper, noise=5))
-    assert not found["significant"].any()
-    assert (found["as_good"] > 1).all()
+    result = table2.settings(synthetic.rows(synthetic.paper, noise=5))
+    assert not result["significant"].any()
+    assert (result["as_good"] > 1).all()
 
 
 def test_settings_are_compared_on_the_same_splits(paper):
@@ -62,19 +62,19 @@ def test_settings_are_compared_on_the_same_splits(paper):
     ten = paper[(paper.n_per_class == 10) & (paper.layers > 0)]
     settings = ten.groupby(experiments.SETTING, sort=False).ngroup()
     partial = ten[ten.split == settings.map(lambda number: 0 if number < 3 else 1 if number < 10 else 2)]
-    found = selection.candidates(partial, experiments.SETTING, 10)
-    assert found.shape[1] == settings.nunique() - 10
-    assert found.notna().all(axis=None)
+    result = selection.candidates(partial, experiments.SETTING, 10)
+    assert result.shape[1] == settings.nunique() - 10
+    assert result.notna().all(axis=None)
     assert len(selection.effect(partial, experiments.SETTING)) == 1
 
 
 def test_selection_on_pure_noise_is_optimistic():
     """All settings equally good: what is chosen looks better than it is by the noise that chose it."""
     rows = synthetic.rows(lambda cell: (40.0, 1.0), noise=0.1)
-    found = table2.SELECTION.make(rows, "all")
-    assert (found["optimism"] > 0).all()  # the synthetic halves of images differ by chance
-    assert found["optimism_splits"].mean() > 0.03
-    assert found["chosen_and_reported"].between(30, 50).all()
+    result = table2.SELECTION.make(rows, "all")
+    assert (result["optimism"] > 0).all()  # the synthetic halves of images differ by chance
+    assert result["optimism_splits"].mean() > 0.03
+    assert result["chosen_and_reported"].between(30, 50).all()
 
 
 def test_heldout_reports_the_other_half(paper):
@@ -99,8 +99,8 @@ def test_freezing_is_shown_at_the_decay_with_most_levels(paper):
 def test_the_papers_search_keeps_one_layer_high(paper):
     """As the paper does from section 3.3 on for all sizes, whatever Fig. 2 shows for one of them."""
     six = (paper["high_lr_layers"] == 5) & (paper["n_per_class"] == 25)
-    found = table2.settings(paper.assign(accuracy=paper["accuracy"] + 10 * six)).set_index("n_per_class")
-    assert (found.loc[25, "best"], found.loc[25, "greedy"]) == ("6/30/0, 5 high", "6/5/6")
+    result = table2.settings(paper.assign(accuracy=paper["accuracy"] + 10 * six)).set_index("n_per_class")
+    assert (result.loc[25, "best"], result.loc[25, "greedy"]) == ("6/30/0, 5 high", "6/5/6")
 
 
 def test_table1_without_the_papers_layers(paper):

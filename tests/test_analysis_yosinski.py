@@ -18,8 +18,8 @@ REDUCED = {1300: 0.5518, 1000: 0.5409, 750: 0.5147, 500: 0.4757, 250: 0.3843, 2:
 
 @pytest.mark.parametrize("treatment", MEANS)
 def test_layer_means(treatment):
-    found = networks.layer_means(ROWS)[treatment] / 100
-    assert list(found) == pytest.approx(MEANS[treatment], abs=6e-5)  # four printed digits
+    result = networks.layer_means(ROWS)[treatment] / 100
+    assert list(result) == pytest.approx(MEANS[treatment], abs=6e-5)  # four printed digits
 
 
 def test_base():
@@ -47,15 +47,15 @@ def test_every_tuned_network_beats_its_own_base():
 
 
 def test_reduced_sets_collapsed():
-    found = networks.scratch(ROWS).set_index("n_per_class")
-    assert list(found.index[found["collapsed"]]) == [5, 10, 25, 50, 100]
+    result = networks.scratch(ROWS).set_index("n_per_class")
+    assert list(result.index[result["collapsed"]]) == [5, 10, 25, 50, 100]
     for n, top1 in REDUCED.items():
-        assert found.loc[n, "top1"] / 100 == pytest.approx(top1, abs=6e-5)
+        assert result.loc[n, "top1"] / 100 == pytest.approx(top1, abs=6e-5)
 
 
 def test_verdicts_on_published_networks():
-    found = evaluate(STUDY.claims, ROWS).set_index("claim")["verdict"]
-    assert dict(found) == {
+    result = evaluate(STUDY.claims, ROWS).set_index("claim")["verdict"]
+    assert dict(result) == {
         "tuned_transfer_beats_base": "supported",
         "tuned_selffer_does_not": "contradicted",
         "transfer_beats_selffer": "undecided",

@@ -1,8 +1,10 @@
 """Table 1: training and validation loss by layers transferred, every layer at the high learning rate, small sets."""
 
+from typing import Any
+
 import pandas as pd
 
-from analysis.frame import Missing, cells, sizes
+from analysis.frame import cells, pick
 from analysis.plested2019 import experiments, published
 from analysis.statistics import mean_interval
 from analysis.study import Table
@@ -17,25 +19,19 @@ def losses(rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         Missing: no runs of figure 1 with 10, 25 or 50 images per class.
     """
-    rows = experiments.layers_all_high(rows)
-    small = [size for size in sizes(rows) if size in SMALL]
-    if not small:
-        raise Missing("No finished runs of Fig. 1 with 10, 25 or 50 images per class.")
-    paper, lines = published.table1(), []
-    for layers in sorted(rows["layers"].unique()):
-        for size in small:
-            part = rows[(rows["layers"] == layers) & (rows["n_per_class"] == size)]
-            if part.empty:
-                continue
-            gap, low, high = mean_interval(cells(part, "layers", "gap")[(size, layers)])
-            line = {"layers": layers, "n_per_class": size, "runs": len(part)}
-            line |= {"training": part["train_loss"].mean(), "validation": part["val_loss"].mean()}
-            line |= {"difference": gap, "low": low, "high": high}
-            if (layers, size) in paper.index:
-                printed = paper.loc[(layers, size)]
-                line |= {"paper_training": printed["training loss"], "paper_validation": printed["validation loss"]}
-                line["paper_difference"] = line["paper_validation"] - line["paper_training"]
-            lines.append(line)
+    rows = pick(experiments.layers_all_high(rows), n_per_class=list(SMALL))
+    paper: Any = published.table1()
+    lines = []
+    for (layers, size), part in rows.groupby(["layers", "n_per_class"]):
+        gap, low, high = mean_interval(cells(part, "layers", "gap")[(size, layers)])
+        line: dict[str, Any] = {"layers": layers, "n_per_class": size, "runs": len(part)}
+        line |= {"training": part["train_loss"].mean(), "validation": part["val_loss"].mean()}
+        line |= {"difference": gap, "low": low, "high": high}
+        if (layers, size) in paper.index:
+            printed = paper.loc[(layers, size)]
+            line |= {"paper_training": printed["training loss"], "paper_validation": printed["validation loss"]}
+            line["paper_difference"] = line["paper_validation"] - line["paper_training"]
+        lines.append(line)
     return pd.DataFrame(lines)
 
 

@@ -243,7 +243,7 @@ def _label_axis(ax: Axes, wide: pd.DataFrame, levels: Levels) -> None:
     labelled = names if wide.shape[1] <= DENSE else [names[0], names[-1]]
     ticks = {x: str(level) for (_, level), x in _positions(wide).items() if level in labelled}
     ax.set_xticks(list(ticks), list(ticks.values()), minor=True)
-    ax.xaxis.remove_overlapping_locs = False  # the middle level stands where its size does
+    ax.xaxis.remove_overlapping_locs = False  # the middle level has the position of its size
     ax.tick_params(axis="x", which="minor", length=1.5, labelsize=5.5, colors=GREY, pad=1)
     ax.tick_params(axis="x", which="major", pad=10)
     ax.set_xlabel(f"{levels.label} (small) by training images per class")

@@ -31,8 +31,8 @@ STUDY = Study(
     name="yosinski2014",
     title="Yosinski et al. (2014), from its published logs",
     description=(
-        "Networks that the authors of 2014 trained, from the logs in github.com/yosinski/convnet_transfer; our runs do "
-        "not enter."
+        "Networks that the authors of 2014 trained, from the logs in github.com/yosinski/convnet_transfer. None "
+        "of our runs are used."
     ),
     varied=("layers", "freeze", "split", "target", "n_per_class", "base"),
     unit=("target",),

@@ -1,4 +1,6 @@
-"""From the table of results to the paper's figures, tables and claims: one file per figure or table.
+"""Figures, tables and claim verdicts from a table of results.
 
-Nothing here trains, and nothing reads a path: every function takes the table of `tlprotocols.results.load`.
+General modules are here; each study of a paper is a package that exports one `STUDY` (see `analysis.study`) and is
+listed in `analysis.studies`. Nothing here trains: functions take the table of `tlprotocols.results.load`, or the rows
+that `Study.rows` takes from it.
 """

@@ -5,33 +5,43 @@ import sys
 from pathlib import Path
 
 from analysis import report
+from analysis.frame import Missing
 from analysis.selection import SELECTIONS
-from analysis.study import Missing
+from analysis.studies import STUDIES
 from tlprotocols.results import load
 
 
 def main() -> None:
-    """Make everything that the table has the rows for and say what is missing."""
-    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
-    parser.add_argument("--results", default="results", help="folder of the results, or an exported .csv or .parquet")
-    parser.add_argument("--out", default="analysis_out", type=Path, help="folder to write to")
-    parser.add_argument("--query", help="take only these rows, as in \"dataset == 'cifar10' and `model.width` == 1\"")
-    parser.add_argument(
-        "--selection", choices=SELECTIONS, default="all", help="table 2: heldout chooses and reports on other images"
-    )
-    asked = parser.parse_args()
+    """Write everything that the table has rows for, and print what is missing and which rows are not used."""
+    args = _arguments()
     try:
-        table = load(asked.results)
-        made = report.collect(table.query(asked.query) if asked.query else table, asked.selection)
+        table = load(args.results)
+        collected = report.collect(table.query(args.query) if args.query else table, STUDIES, args.selection)
     except (FileNotFoundError, Missing) as error:
         sys.exit(str(error))
-    written = report.write(made, asked.out)
-    for name, reason in made.missing.items():
-        print(f"no {name}: {reason}")
-    if "claims" in made.tables:
-        for verdict, count in made.tables["claims"]["verdict"].value_counts().items():
-            print(f"{count} claims {verdict}")
-    print(f"{len(written)} files -> {asked.out}, first open {asked.out / 'report.html'}")
+    written = report.write(collected, args.out)
+    for part in collected.parts:
+        for name, reason in part.missing.items():
+            print(f"no {part.study.prefix}{name}: {reason}")
+        for sentence in part.unused:
+            print(f"{part.study.name} does not use {sentence}")
+        for verdict, count in part.verdict_counts.items():
+            print(f"{part.study.name}: {count} claims {verdict}")
+    print(f"{len(written)} files -> {args.out}, first open {args.out / 'report.html'}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    parser.add_argument("--results", default="results", help="results folder, or an exported .csv or .parquet")
+    parser.add_argument("--out", default="analysis_out", type=Path, help="output folder")
+    parser.add_argument("--query", help="use only these rows, as in \"dataset == 'cifar10' and `model.width` == 1\"")
+    parser.add_argument(
+        "--selection",
+        choices=SELECTIONS,
+        default="all",
+        help="heldout: choose the best settings on half of the validation images and report them on the other half",
+    )
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

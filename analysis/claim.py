@@ -1,88 +1,89 @@
-"""A claim: a sentence of the paper, where it stands, and the function that weighs it against a table."""
+"""A claim: a sentence of a paper, its section, and the function that evaluates it on the rows of a study."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TypeVar
 
 import pandas as pd
 
-from analysis.evidence import Evidence, every
-from analysis.published import table2
-from analysis.study import Missing, Size, order, sizes, study
+from analysis.evidence import Evidence, intersection_union
+from analysis.frame import Missing, Size
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A named function on the table that knows its sentence."""
+    """A sentence of a paper and its test; a claim is called like the function that it wraps."""
 
     name: str
-    where: str
+    where: str  # section of the paper
     quote: str
-    statistic: str  # what the function computes
-    units: str  # what there could be more of
-    weigh: Callable[[pd.DataFrame], Evidence]
+    statistic: str  # what the function computes: its docstring
+    units: str  # of which more would decide
+    evaluate: Callable[[pd.DataFrame], Evidence]
 
-    def __call__(self, table: pd.DataFrame) -> Evidence:
-        """The evidence in this table.
+    def __call__(self, rows: pd.DataFrame) -> Evidence:
+        """The evidence in these rows of the study.
 
         Raises:
-            Missing: the table lacks what the claim is about.
+            Missing: the rows lack what the claim is about.
         """
-        return self.weigh(table)
+        return self.evaluate(rows)
 
 
 def claim(where: str, quote: str, units: str = "splits") -> Callable[[Callable[[pd.DataFrame], Evidence]], Claim]:
-    """Make a function a claim."""
+    """Decorator that makes a function a claim."""
 
-    def named(function: Callable[[pd.DataFrame], Evidence]) -> Claim:
+    def decorate(function: Callable[[pd.DataFrame], Evidence]) -> Claim:
         return Claim(function.__name__, where, quote, " ".join((function.__doc__ or "").split()), units, function)
 
-    return named
+    return decorate
 
 
-def wanted(table: pd.DataFrame, full: bool = True) -> list[Size]:
-    """The paper's images per class and the table's, ascending; `full=False` leaves the whole set out."""
-    found = {*table2(), *sizes(study(table))}
-    return sorted((size for size in found if full or size != "full"), key=order)
+def claims_of(*modules: ModuleType) -> tuple[Claim, ...]:
+    """All claims that these modules define, in their order."""
+    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Claim))
 
 
-def over(
-    which: Iterable[Size],
-    weigh: Callable[[Size], Evidence],
-    join: Callable[[Sequence[Evidence]], Evidence] = every,
+def over_sizes(
+    sizes: Iterable[Size],
+    evaluate: Callable[[Size], Evidence],
+    combine: Callable[[Sequence[Evidence]], Evidence] = intersection_union,
 ) -> Evidence:
-    """The evidence at each of these sizes, joined; it keeps which of them the table lacks.
+    """The combined evidence at these sizes; `missing_sizes` holds those that the rows lack.
 
     Raises:
-        Missing: it lacks all of them.
+        Missing: they lack all of them.
     """
-    found, absent = _each(which, weigh)
-    if not found:
-        raise next(iter(absent.values()), Missing("The table has none of the images per class that this is about."))
-    return replace(join(list(found.values())), absent=tuple(absent))
+    present, missing = _evaluate_each(sizes, evaluate)
+    if not present:
+        raise next(iter(missing.values()), Missing("The table has none of the images per class of this claim."))
+    return replace(combine(list(present.values())), missing_sizes=tuple(missing))
 
 
-def by_size(which: Iterable[Size], weigh: Callable[[Size], Found]) -> dict[Size, Found]:
-    """What is found at each of these sizes that the table has, ascending.
+def by_size(sizes: Iterable[Size], evaluate: Callable[[Size], Result]) -> dict[Size, Result]:
+    """The results at those of these sizes that the rows have, ascending.
 
     Raises:
-        Missing: it has fewer than two of them.
+        Missing: they have fewer than two of them.
     """
-    found, absent = _each(which, weigh)
-    if len(found) < 2:
-        why = f": {next(iter(absent.values()))}" if absent else "."
-        raise Missing(f"Needs two or more numbers of images per class{why}")
-    return found
+    present, missing = _evaluate_each(sizes, evaluate)
+    if len(present) < 2:
+        reason = f": {next(iter(missing.values()))}" if missing else "."
+        raise Missing(f"Needs two or more numbers of images per class{reason}")
+    return present
 
 
-def _each(which: Iterable[Size], weigh: Callable[[Size], Found]) -> tuple[dict[Size, Found], dict[Size, Missing]]:
-    found: dict[Size, Found] = {}
-    absent: dict[Size, Missing] = {}
-    for size in which:
+def _evaluate_each(
+    sizes: Iterable[Size], evaluate: Callable[[Size], Result]
+) -> tuple[dict[Size, Result], dict[Size, Missing]]:
+    present: dict[Size, Result] = {}
+    missing: dict[Size, Missing] = {}
+    for size in sizes:
         try:
-            found[size] = weigh(size)
-        except Missing as missing:
-            absent[size] = missing
-    return found, absent
+            present[size] = evaluate(size)
+        except Missing as reason:
+            missing[size] = reason
+    return present, missing

@@ -1,7 +1,7 @@
-"""The two panels that every figure is made of: accuracy by images per class and level, and paired differences.
+"""The figures of a level experiment: accuracy by images per class and level, and paired differences below it.
 
-Images per class are ordered categories. Within each, levels (layers, epochs, ...) stand side by side. Bars and error
-bars are means over class splits and their 95% intervals. A collapsed run (loss at ln K: it never learned) is a hollow
+Images per class are ordered categories; within each, the levels (layers, epochs, ...) stand side by side. Bars and
+error bars are means over units and their 95% intervals. A collapsed run (loss at ln K: nothing learned) is a hollow
 circle, a diverged one a cross.
 """
 
@@ -17,8 +17,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from analysis.frame import Size, cells, sizes
 from analysis.statistics import by_unit, mean_interval
-from analysis.study import Size, cells, sizes
 
 WIDTH = 4.8  # inches: the text width of the paper
 GREY = "0.45"
@@ -37,54 +37,96 @@ STYLE: Any = {
     "figure.dpi": 120,
 }
 FAILURES = {"collapsed": "o", "diverged": "x"}  # columns, and how such runs are marked
-DENSE = 32  # up to so many bars each has its level written below it
+DENSE = 32  # up to this many bars, each has its level written below it
+Charts = dict[str, pd.DataFrame]  # rows by subtitle
+Comparison = tuple[str, str, str]  # quantity, the paper's value, our value
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the levels of a figure are called and which of them is the usual one."""
+class Levels:
+    """The levels of an experiment: their column, their name on the axis, and the one that others are compared with."""
 
-    level: str  # column
-    name: str  # of the level, on the axis
-    usual: Any  # the level that others are compared with
-    usual_name: str
-    colours: "dict[Any, str] | None" = None
-
-
-def sheet(
-    top: Callable[[Axes], Axes], bottom: Callable[[Axes], Axes], title: str, height: float = 4.0, width: float = WIDTH
-) -> Figure:
-    """One figure of two panels, accuracy above differences."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        upper, lower = figure.subplots(2, 1, height_ratios=(1, 1), sharex=True)
-        top(upper)
-        bottom(lower)
-        upper.set_xlabel("")
-        upper.tick_params(axis="x", which="both", labelbottom=False)
-        upper.set_title(title)
-        return figure
+    column: str
+    label: str
+    reference: Any
+    reference_label: str
+    colours: "dict[Any, str] | None" = None  # by level, also the legend's; None: dark to light
 
 
-def axes(ax: Axes | None) -> Axes:
-    """The given axes, or those of a figure of their own."""
+@dataclass(frozen=True)
+class LevelFigure:
+    """A figure of one chart, or of several side by side: accuracy above, differences from the reference level below.
+
+    `charts` selects the rows of each chart from a study's rows, `levels` may depend on them too.
+    """
+
+    name: str
+    title: str
+    charts: Callable[[pd.DataFrame], Charts]
+    levels: Callable[[pd.DataFrame], Levels]
+    caption: Callable[[pd.DataFrame], str]
+    compare_with_paper: Callable[[pd.DataFrame], list[Comparison]] = lambda rows: []
+
+    def accuracy(self, rows: pd.DataFrame, ax: Axes | None = None) -> Axes:
+        """The upper panel of the first chart."""
+        return accuracy(next(iter(self.charts(rows).values())), self.levels(rows), ax)
+
+    def differences(self, rows: pd.DataFrame, ax: Axes | None = None) -> Axes:
+        """The lower panel of the first chart."""
+        return differences(next(iter(self.charts(rows).values())), self.levels(rows), ax)
+
+    def draw(self, rows: pd.DataFrame) -> Figure:
+        """All panels."""
+        charts, levels = self.charts(rows), self.levels(rows)
+        with rc_context(STYLE):
+            figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
+            grid = figure.subplots(2, len(charts), sharex="col", sharey="row", squeeze=False)
+            limits: list[float] = []
+            for (subtitle, part), (upper, lower) in zip(charts.items(), grid.T, strict=True):
+                accuracy(part, levels, upper).set_title(subtitle, fontweight="normal", fontsize=8)
+                limits += differences(part, levels, lower).get_ylim()
+            grid[1, 0].set_ylim(min(limits), max(limits))  # shared, but each chart has set its own
+            figure.suptitle(self.title, fontsize=8.5, fontweight="bold", x=0.01, ha="left")
+            figure.supxlabel(grid[1, 0].get_xlabel(), fontsize=8)
+            _share_labels(grid)
+            return figure
+
+
+def _share_labels(grid: "np.ndarray[Any, Any]") -> None:
+    """Leave the labels to the outer panels of a figure; several charts have smaller tick labels."""
+    for ax in grid.flat:
+        ax.set_xlabel("")
+    for ax in grid[0]:
+        ax.tick_params(axis="x", which="both", labelbottom=False)
+    for ax in grid[:, 1:].flat:
+        ax.set_ylabel("")
+    if grid.shape[1] > 1:
+        for ax in grid[1]:
+            ax.tick_params(axis="x", which="major", labelsize=6.5)
+            ax.tick_params(axis="x", which="minor", labelsize=4.5)
+
+
+def new_axes(ax: Axes | None) -> Axes:
+    """The given axes, or those of a new figure."""
     if ax is not None:
         return ax
     with rc_context(STYLE):
         return Figure(figsize=(WIDTH, 2.4), layout="constrained").subplots()
 
 
-def accuracy(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
-    """A bar per images per class and level: mean accuracy over splits, 95% interval."""
+def accuracy(rows: pd.DataFrame, levels: Levels, ax: Axes | None = None) -> Axes:
+    """A bar per images per class and level: mean accuracy over units, 95% interval."""
     with rc_context(STYLE):
-        ax, wide = axes(ax), by_unit(cells(rows, look.level))
-        places = _places(wide)
-        for (size, level), x in places.items():
+        ax, wide = new_axes(ax), by_unit(cells(rows, levels.column))
+        positions, colours = _positions(wide), _colours(wide, levels)
+        for (size, level), x in positions.items():
             mean, low, high = mean_interval(wide[(size, level)])
-            ax.bar(x, mean, width=_pitch(wide) * 0.9, color=_colours(wide, look)[level], linewidth=0)
+            ax.bar(x, mean, width=_pitch(wide) * 0.9, color=colours[level], linewidth=0)
             ax.plot([x, x], [low, high], color="black", linewidth=0.8, solid_capstyle="butt")
-        _mark_failures(ax, rows, look, places)
-        _dress(ax, wide, look)
+        _mark_failures(ax, rows, levels, positions)
+        _label_axis(ax, wide, levels)
+        for level in reversed(_levels(wide)) if levels.colours else ():
+            _note(ax, level, color=colours[level], fontsize=8, weight="bold")
         ax.set_ylabel("validation top-1 (%)")
         ax.set_ylim(bottom=0)
         ax.grid(axis="y", color="0.9", linewidth=0.6)
@@ -92,29 +134,30 @@ def accuracy(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
         return ax
 
 
-def gains(rows: pd.DataFrame, look: Look, ax: Axes | None = None) -> Axes:
-    """Paired differences from the usual level, over the same splits; the best level of a size is ringed and named."""
+def differences(rows: pd.DataFrame, levels: Levels, ax: Axes | None = None) -> Axes:
+    """Paired differences from the reference level on the same units; the best level of a size has a ring and its
+    name."""
     with rc_context(STYLE):
-        ax, wide = axes(ax), by_unit(cells(rows, look.level))
-        places, colours = _places(wide), _colours(wide, look)
+        ax, wide = new_axes(ax), by_unit(cells(rows, levels.column))
+        positions, colours = _positions(wide), _colours(wide, levels)
         ax.axhline(0, color=GREY, linewidth=0.8)
-        drawn = [(0.0, 0.0, 0.0)]
+        intervals = [(0.0, 0.0, 0.0)]
         for size in sizes(rows):
-            if (size, look.usual) not in wide:
+            if (size, levels.reference) not in wide:
                 continue
-            found = {level: wide[(size, level)] - wide[(size, look.usual)] for level in wide[size]}
-            found = {level: d for level, d in found.items() if d.notna().any()}
-            _curve(ax, size, found, places, colours, look)
-            drawn += [mean_interval(d) for d in found.values()]
-        _dress(ax, wide, look)
-        ax.set_ylim(*_limits(drawn, failed=any(rows[flag].any() for flag in FAILURES if flag in rows)))
-        ax.set_ylabel(f"points over {look.usual_name}")
+            by_level = {level: wide[(size, level)] - wide[(size, levels.reference)] for level in wide[size]}
+            by_level = {level: d for level, d in by_level.items() if d.notna().any()}
+            _curve(ax, size, by_level, positions, colours, levels)
+            intervals += [mean_interval(d) for d in by_level.values()]
+        _label_axis(ax, wide, levels)
+        ax.set_ylim(*_limits(intervals, failed=any(rows[flag].any() for flag in FAILURES if flag in rows)))
+        ax.set_ylabel(f"points vs. {levels.reference_label}")
         return ax
 
 
-def _limits(drawn: list[tuple[float, float, float]], failed: bool) -> tuple[float, float]:
-    """All means and their intervals; where runs failed, whose intervals are very long, what squeezes no other."""
-    means, lows, highs = (np.array(values) for values in zip(*drawn, strict=True))
+def _limits(intervals: list[tuple[float, float, float]], failed: bool) -> tuple[float, float]:
+    """Limits that hold all means and intervals; where runs failed, very long intervals are cut."""
+    means, lows, highs = (np.array(values) for values in zip(*intervals, strict=True))
     low, high = np.nanmin([*lows, *means]), np.nanmax([*highs, *means])
     if failed:
         span = max(float(means.max() - means.min()), 0.5)
@@ -123,44 +166,45 @@ def _limits(drawn: list[tuple[float, float, float]], failed: bool) -> tuple[floa
 
 
 def _curve(
-    ax: Axes, size: Size, found: "dict[Any, pd.Series[Any]]", places: Any, colours: dict[Any, Any], look: Look
+    ax: Axes, size: Size, by_level: "dict[Any, pd.Series[Any]]", positions: Any, colours: Any, levels: Levels
 ) -> None:
     """The differences of one size, joined, with intervals."""
-    means = {level: float(by_unit(d.dropna()).mean()) for level, d in found.items()}
-    if look.colours is None:
-        ax.plot([places[(size, level)] for level in means], list(means.values()), color="0.75", linewidth=0.8, zorder=1)
+    means = {level: float(by_unit(d.dropna()).mean()) for level, d in by_level.items()}
+    xs = {level: positions[(size, level)] for level in means}
+    if levels.colours is None:
+        ax.plot(list(xs.values()), list(means.values()), color="0.75", linewidth=0.8, zorder=1)
     best = max(means, key=lambda level: means[level])
-    for level, d in found.items():
-        x, (mean, low, high) = places[(size, level)], mean_interval(d)
-        if level != look.usual:
-            ax.plot([x, x], [low, high], color=colours[level], linewidth=1.1, zorder=2)
-        ax.plot(x, mean, "o", color=colours[level], markersize=3.4, zorder=3)
-        if level == best:
-            ax.plot(x, mean, "o", color="none", markeredgecolor="black", markersize=6, markeredgewidth=0.9, zorder=4)
-            if look.colours is None:
-                word = ax.annotate(str(level), (x, mean), (0, 5), textcoords="offset points", ha="center", fontsize=7.5)
-                word.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    for level, d in by_level.items():
+        mean, low, high = mean_interval(d)
+        if level != levels.reference:
+            ax.plot([xs[level]] * 2, [low, high], color=colours[level], linewidth=1.1, zorder=2)
+        ax.plot(xs[level], mean, "o", color=colours[level], markersize=3.4, zorder=3)
+    x, y = xs[best], means[best]
+    ax.plot(x, y, "o", color="none", markeredgecolor="black", markersize=6, markeredgewidth=0.9, zorder=4)
+    if levels.colours is None:
+        text = ax.annotate(str(best), (x, y), (0, 5), textcoords="offset points", ha="center", fontsize=7.5)
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
-def _mark_failures(ax: Axes, rows: pd.DataFrame, look: Look, places: Any) -> None:
-    """Runs that never learned or diverged, each on its own."""
+def _mark_failures(ax: Axes, rows: pd.DataFrame, levels: Levels, positions: Any) -> None:
+    """A mark for each run that collapsed or diverged."""
     for flag, marker in FAILURES.items():
         if flag not in rows or not rows[flag].any():
             continue
         failed = rows[rows[flag].fillna(False).astype(bool)]
-        xs = [places[(size, level)] for size, level in zip(failed["n_per_class"], failed[look.level], strict=True)]
+        xs = [positions[key] for key in zip(failed["n_per_class"], failed[levels.column], strict=True)]
         ax.plot(xs, failed["accuracy"], marker, color="black", fillstyle="none", markersize=4, zorder=5, clip_on=False)
-        word = "hollow: never learned (loss at ln K)" if flag == "collapsed" else "x: diverged"
-        note(ax, word, color="0.3", fontsize=7)
+        meaning = "hollow: collapsed (loss at ln K)" if flag == "collapsed" else "x: diverged"
+        _note(ax, meaning, color="0.3", fontsize=7)
 
 
-def note(ax: Axes, text: str, **look: Any) -> None:
-    """A line in the upper left corner, below those that are there."""
-    ax.text(0.01, 0.99 - 0.1 * len(ax.texts), text, transform=ax.transAxes, va="top", **look)
+def _note(ax: Axes, text: str, **style: Any) -> None:
+    """A line in the upper left corner, below the lines that are already there."""
+    ax.text(0.01, 0.99 - 0.1 * len(ax.texts), text, transform=ax.transAxes, va="top", **style)
 
 
-def _places(wide: pd.DataFrame) -> dict[tuple[Size, Any], float]:
-    """Where each column stands: sizes at 0, 1, 2, ..., levels around them."""
+def _positions(wide: pd.DataFrame) -> dict[tuple[Size, Any], float]:
+    """The x position of each column: sizes at 0, 1, 2, ..., levels around them."""
     levels, pitch = _levels(wide), _pitch(wide)
     columns: Any = wide.columns
     order = list(dict.fromkeys(wide.columns.get_level_values(0)))
@@ -171,34 +215,35 @@ def _places(wide: pd.DataFrame) -> dict[tuple[Size, Any], float]:
 
 
 def _levels(wide: pd.DataFrame) -> list[Any]:
-    found = list(dict.fromkeys(wide.columns.get_level_values(1)))
-    return found if isinstance(found[0], str) else sorted(found)
+    """All levels: numbers ascending, names in the order in which they occur."""
+    levels = list(dict.fromkeys(wide.columns.get_level_values(1)))
+    return levels if isinstance(levels[0], str) else sorted(levels)
 
 
 def _pitch(wide: pd.DataFrame) -> float:
     return 0.8 / len(_levels(wide))
 
 
-def _colours(wide: pd.DataFrame, look: Look) -> dict[Any, Any]:
+def _colours(wide: pd.DataFrame, levels: Levels) -> dict[Any, Any]:
     """From dark to light with the level; distinguishable in grey and with colour-blind eyes."""
-    levels = _levels(wide)
-    shades: Any = np.linspace(0.05, 0.85, len(levels)) if len(levels) > 1 else [0.4]
-    return look.colours or {level: to_hex(colormaps["cividis"](s)) for level, s in zip(levels, shades, strict=True)}
+    names = _levels(wide)
+    shades: Any = np.linspace(0.05, 0.85, len(names)) if len(names) > 1 else [0.4]
+    return levels.colours or {name: to_hex(colormaps["cividis"](s)) for name, s in zip(names, shades, strict=True)}
 
 
-def _dress(ax: Axes, wide: pd.DataFrame, look: Look) -> None:
+def _label_axis(ax: Axes, wide: pd.DataFrame, levels: Levels) -> None:
     """Sizes below the axis; levels below their own bars, or if there are too many, the first and the last."""
-    order, levels = list(dict.fromkeys(wide.columns.get_level_values(0))), _levels(wide)
+    order, names = list(dict.fromkeys(wide.columns.get_level_values(0))), _levels(wide)
     ax.set_xlim(-0.55, len(order) - 0.45)
     ax.set_xticks(range(len(order)), [str(size) for size in order])
     ax.tick_params(axis="x", which="major", length=0, pad=3)
     ax.set_xlabel("training images per class")
-    if look.colours is not None:
+    if levels.colours is not None:
         return
-    told = levels if wide.shape[1] <= DENSE else [levels[0], levels[-1]]
-    ticks = {x: str(level) for (_, level), x in _places(wide).items() if level in told}
+    labelled = names if wide.shape[1] <= DENSE else [names[0], names[-1]]
+    ticks = {x: str(level) for (_, level), x in _positions(wide).items() if level in labelled}
     ax.set_xticks(list(ticks), list(ticks.values()), minor=True)
-    ax.xaxis.remove_overlapping_locs = False  # the middle level stands where its size does
+    ax.xaxis.remove_overlapping_locs = False  # the middle level has the position of its size
     ax.tick_params(axis="x", which="minor", length=1.5, labelsize=5.5, colors=GREY, pad=1)
     ax.tick_params(axis="x", which="major", pad=10)
-    ax.set_xlabel(f"{look.name} (small) by training images per class")
+    ax.set_xlabel(f"{levels.label} (small) by training images per class")

@@ -1,169 +1,207 @@
-"""All figures, tables and claims of a table of results as files, and report.html, one self-contained page."""
+"""All figures, tables and claims of the studies as files, and report.html, one self-contained page."""
 
 import io
+import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import jinja2
 import pandas as pd
+from matplotlib import figure as mpl
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 
-from analysis import claims, fig1, fig2, fig3, fig4, fig5, fig6, panels, published, selection, table1, table2, yosinski
+from analysis import panels
+from analysis.frame import Missing
+from analysis.panels import Comparison, LevelFigure
 from analysis.provenance import facts
-from analysis.study import Missing, step, study
+from analysis.study import Figure, Study
+from analysis.verdicts import evaluate
 
-FIGURES: tuple[ModuleType, ...] = (fig1, fig2, fig3, fig4, fig5, fig6)
+WHOLE_UNITS = ("layers", "epochs", "updates", "images")  # effects in these have no decimals
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedFigure:
     """One figure of the report; `missing` says why there is none."""
 
     name: str
     title: str
-    figure: Figure | None = None
+    figure: mpl.Figure | None = None
     caption: str = ""
-    beside: tuple[tuple[str, str, str], ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
     missing: str = ""
 
     @cached_property
     def svg(self) -> str:
-        """The figure as a file."""
-        return svg(self.figure) if self.figure else ""
+        """The figure as the text of a file."""
+        text = io.StringIO()
+        if self.figure:
+            with rc_context(panels.STYLE):
+                self.figure.savefig(text, format="svg", metadata={"Date": None})
+        return text.getvalue()
 
     @property
     def element(self) -> str:
-        """The figure as an element of a page, with a name for those who cannot see it; it scales with the page."""
-        found = self.svg[self.svg.index("<svg") :]
-        found = re.sub(r"<metadata>.*?</metadata>", "", found, flags=re.DOTALL)
-        return found.replace("<svg ", f'<svg role="img" aria-label="{self.title}" ', 1)
+        """The figure as an HTML element that scales with the page, with its title for screen readers."""
+        svg = self.svg[self.svg.index("<svg") :]
+        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+        return svg.replace("<svg ", f'<svg role="img" aria-label="{self.title}" ', 1)
+
+    def save(self, out: Path, prefix: str = "") -> list[Path]:
+        """Write SVG and PNG, return their paths; the same figure gives the same bytes."""
+        if not self.figure:
+            return []
+        svg, png = (out / f"{prefix}{self.name}.{kind}" for kind in ("svg", "png"))
+        svg.write_text(self.svg, encoding="utf-8")
+        with rc_context(panels.STYLE):
+            self.figure.savefig(png, dpi=200)
+        return [svg, png]
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """The part of the report about one study."""
+
+    study: Study
+    figures: tuple[RenderedFigure, ...]
+    tables: dict[str, pd.DataFrame]  # by name; `claims` among them
+    missing: dict[str, str]  # names of figures and tables that are not there, and why
+    facts: tuple[tuple[str, str], ...] = ()
+    used: tuple[Hashable, ...] = ()  # index of its rows in the table of results
+    unused: tuple[str, ...] = ()  # descriptions of the other rows
+
+    @property
+    def verdict_counts(self) -> dict[str, int]:
+        """Claims by verdict."""
+        claims = self.tables.get("claims")
+        return {} if claims is None else {str(k): int(n) for k, n in claims["verdict"].value_counts().items()}
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a table of results comes to."""
+    """The studies, and how many rows of the table belong to none of them."""
 
-    figures: tuple[Drawn, ...]
-    tables: dict[str, pd.DataFrame]
-    missing: dict[str, str]  # what is not there, and why
-    facts: tuple[tuple[str, str], ...]
-    step: int
+    parts: tuple[StudyReport, ...]
+    rows: int
+    rows_in_no_study: int
     selection: str
 
 
-def collect(table: pd.DataFrame, selected: str = "all") -> Report:
-    """Make what the table has the rows for; say of the rest what is missing.
+def collect(table: pd.DataFrame, studies: Sequence[Study], selection: str = "all") -> Report:
+    """Make everything that the table has rows for. Each study takes its rows from the whole table.
 
     Raises:
         Missing: the table is empty.
     """
-    rows = study(table)
-    figures = tuple(_drawn(module, rows) for module in FIGURES)
-    makers: dict[str, Callable[[], pd.DataFrame]] = {
-        "table1": lambda: table1.losses(rows),
-        "table1_averages": lambda: table1.averages(rows),
-        "table2": lambda: table2.settings(rows, selected),
-        "selection": lambda: selection.effect(rows),
-        "claims": lambda: claims.verdicts(rows),
-        "yosinski2014": yosinski.comparison,
-        "yosinski2014_layers": lambda: yosinski.layer_means().reset_index(),
-        "yosinski2014_scratch": yosinski.scratch,
-        "yosinski2014_claims": lambda: claims.weigh(published.yosinski2014(), yosinski.CLAIMS),
-    }
-    tables, missing = {}, {drawn.name: drawn.missing for drawn in figures if drawn.missing}
-    for name, make in makers.items():
-        try:
-            tables[name] = make()
-        except Missing as reason:
-            missing[name] = str(reason)
-    return Report(figures, tables, missing, tuple(facts(table)), step(rows), selected)
+    if table.empty:
+        raise Missing("The table has no rows.")
+    parts = tuple(_collect(study, table, selection) for study in studies)
+    used = {row for part in parts for row in part.used}
+    return Report(parts, len(table), len(table) - len(used), selection)
 
 
-def _drawn(module: ModuleType, rows: pd.DataFrame) -> Drawn:
-    name = module.__name__.rsplit(".", 1)[-1]
+def _collect(study: Study, table: pd.DataFrame, selection: str) -> StudyReport:
     try:
-        figure, caption = module.figure(rows), module.caption(rows)
+        rows = study.rows(table)
     except Missing as reason:
-        return Drawn(name, module.TITLE, missing=str(reason))
+        return StudyReport(study, (), {}, {"rows": str(reason)})
+    figures = tuple(_render(figure, rows) for figure in study.figures)
+    missing = {figure.name: figure.missing for figure in figures if figure.missing}
+    tables = {}
+    for spec in study.tables:
+        try:
+            tables[spec.name] = spec.make(rows, selection)
+        except Missing as reason:
+            missing[spec.name] = str(reason)
+    tables["claims"] = evaluate(study.claims, rows)
+    part = StudyReport(study, figures, tables, missing)
+    if not study.reads_results:
+        return part
+    entries = tuple(facts(rows, study.unit, len(table)))
+    return replace(part, facts=entries, used=tuple(rows.index), unused=tuple(study.unused(table)))
+
+
+def _render(figure: Figure | LevelFigure, rows: pd.DataFrame) -> RenderedFigure:
     try:
-        beside = tuple(module.beside(rows))
+        drawn, caption = figure.draw(rows), figure.caption(rows)
+    except Missing as reason:
+        return RenderedFigure(figure.name, figure.title, missing=str(reason))
+    try:
+        comparisons = tuple(figure.compare_with_paper(rows))
     except Missing:
-        beside = ()
-    return Drawn(name, module.TITLE, figure, caption, beside)
+        comparisons = ()
+    return RenderedFigure(figure.name, figure.title, drawn, caption, comparisons)
 
 
 def write(report: Report, out: Path) -> list[Path]:
     """Write figures as SVG and PNG, tables as csv, and report.html; return the files."""
     out.mkdir(parents=True, exist_ok=True)
-    written, old = [], _yosinski()
-    for drawn in (*report.figures, old):
-        if drawn.figure:
-            written += save(drawn, out)
-    for name, table in report.tables.items():
-        written.append(out / f"{name}.csv")
-        table.to_csv(written[-1], index=False)
+    written = []
+    for part in report.parts:
+        for figure in part.figures:
+            written += figure.save(out, part.study.prefix)
+        for name, table in part.tables.items():
+            written.append(out / f"{part.study.prefix}{name}.csv")
+            table.to_csv(written[-1], index=False)
     written.append(out / "report.html")
-    written[-1].write_text(html(report, old), encoding="utf-8")
+    written[-1].write_text(html(report), encoding="utf-8")
     return written
 
 
-def _yosinski() -> Drawn:
-    caption = (
-        "Each mark is a network, lines are means. Measure: mean of the ten best of 450 validation tests, as in 2014. "
-        "22 of the 42 fine-tuned networks have no published log, so AnB+ and BnB+ are one or two networks a layer, "
-        "mostly of the easiest and of the hardest target half."
-    )
-    return Drawn("yosinski2014", yosinski.TITLE, yosinski.figure(), caption)
-
-
-def save(drawn: Drawn, out: Path) -> list[Path]:
-    """Write a figure as SVG and PNG; the same figure gives the same bytes."""
-    paths = [out / f"{drawn.name}.{kind}" for kind in ("svg", "png")]
-    paths[0].write_text(drawn.svg, encoding="utf-8")
-    if drawn.figure:
-        with rc_context(panels.STYLE):
-            drawn.figure.savefig(paths[1], dpi=200)
-    return paths
-
-
-def svg(figure: Figure) -> str:
-    """A figure as SVG text."""
-    text = io.StringIO()
-    with rc_context(panels.STYLE):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
-
-
-def html(report: Report, old: Drawn | None = None) -> str:
-    """The page; `old` is the figure of 2014, where it has been drawn already."""
+def html(report: Report) -> str:
+    """The page."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = number
+    environment.globals |= {"effect": effect, "records": records, "shown": shown, "zip": zip}
     environment.filters["p"] = p_value
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
-    counts = report.tables["claims"]["verdict"].value_counts().to_dict() if "claims" in report.tables else {}
-    tables = {
-        name: table.astype(object).where(table.notna(), None).to_dict("records")
-        for name, table in report.tables.items()
-    }
-    return template.render(report=report, tables=tables, counts=counts, old=old or _yosinski())
+    return template.render(report=report)
 
 
-def number(value: object, digits: int = 1, sign: bool = False) -> str:
-    """A number as a reader wants it; nothing for none."""
-    if value is None or isinstance(value, jinja2.Undefined):
-        return ""
-    assert isinstance(value, float | int)
-    rounded = round(value, digits) + 0.0  # no -0.00
-    return f"{rounded:+.{digits}f}" if sign else f"{rounded:.{digits}f}"
+def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """The rows of a table as dictionaries; a missing value is None."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def p_value(value: object) -> str:
-    """A p value."""
-    if not isinstance(value, float):
-        return ""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+def shown(table: pd.DataFrame, columns: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The texts of these columns by heading, intervals merged into the column before; no columns means all."""
+    names = [name for name in columns or table.columns if name in table and not name.endswith(("low", "high"))]
+    return {name.replace("_", " "): _texts(table, name) for name in names}
+
+
+def _texts(table: pd.DataFrame, name: str) -> list[str]:
+    texts = [p_value(value) if name == "p" else _text(value) for value in table[name]]
+    place = list(table.columns).index(name)
+    low, high = [*table.columns[place + 1 : place + 3], "", ""][:2]
+    if not (low.endswith("low") and high.endswith("high")):
+        return texts
+    ends = zip(map(_text, table[low]), map(_text, table[high]), strict=True)
+    return [f"{text} [{', '.join(pair)}]" if all(pair) else text for text, pair in zip(texts, ends, strict=True)]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else number(value)
+    return str(value)
+
+
+def number(value: float, digits: int = 2, sign: str = "") -> str:
+    """A number with so many decimals; `sign="+"` writes the sign of positive numbers too."""
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # + 0.0: no -0.00
+
+
+def p_value(p: float | None) -> str:
+    """A p value with three decimals."""
+    return "" if p is None or math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def effect(claim: dict[str, Any]) -> str:
+    """The effect of a claim and its interval; a fact (no units) has neither sign nor interval."""
+    digits = 0 if claim["unit"] in WHOLE_UNITS else 2
+    if not claim["units"]:
+        return f"{number(claim['effect'], digits)} {claim['unit']}"
+    center, low, high = (number(claim[end], digits, "+") for end in ("effect", "low", "high"))
+    return f"{center} [{low}, {high}] {claim['unit']}"

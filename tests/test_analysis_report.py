@@ -12,10 +12,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis import fig1, fig3, fig6, report
+from analysis import report
 from analysis.__main__ import main
-from analysis.study import Missing
-from tests import planted
+from analysis.frame import Missing
+from analysis.panels import differences
+from analysis.plested2019 import STUDY, experiments
+from analysis.plested2019.figures import FIG1, FIG3, FIG6, FIGURES, LAYER_LEVELS
+from analysis.studies import STUDIES
+from tests import synthetic
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -32,96 +36,98 @@ document.body.dataset.figures = JSON.stringify([...document.querySelectorAll("fi
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    """A world like the paper's in which training from scratch collapses on few images and one run diverged."""
-    found = planted.table(planted.paper, noise=0.4)
-    scratch = (found["layers"] == 0) & found["n_per_class"].isin([10, 25])
-    found.loc[scratch, ["val_top1", "val_top1_even", "val_top1_odd"]] = 0.002
-    found.loc[scratch, "collapsed"] = True
-    lost = found.index[(found["layers"] == 4) & (found["n_per_class"] == 50)][0]
-    found.loc[lost, ["val_top1", "train_loss", "diverged"]] = [0.002, float("nan"), True]
-    return found
+    """As in the paper, but training from scratch collapses on few images and one run diverged."""
+    result = synthetic.table(synthetic.paper, noise=0.4)
+    scratch = (result["layers"] == 0) & result["n_per_class"].isin([10, 25])
+    result.loc[scratch, ["val_top1", "val_top1_even", "val_top1_odd"]] = 0.002
+    result.loc[scratch, "collapsed"] = True
+    lost = result.index[(result["layers"] == 4) & (result["n_per_class"] == 50)][0]
+    result.loc[lost, ["val_top1", "train_loss", "diverged"]] = [0.002, float("nan"), True]
+    return result
 
 
 @pytest.fixture(scope="module")
 def made(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the command writes."""
     out = tmp_path_factory.mktemp("out")
-    report.write(report.collect(table), out)
+    report.write(report.collect(table, STUDIES), out)
     return out
 
 
 def test_files(made: Path):
     names = {file.name for file in made.iterdir()}
     figures = {f"fig{i}.{kind}" for i in range(1, 7) for kind in ("svg", "png")}
-    tables = {f"{name}.csv" for name in ("table1", "table2", "selection", "claims", "yosinski2014")}
+    old = ("yosinski2014_comparison", "yosinski2014_claims")
+    tables = {f"{name}.csv" for name in ("table1", "table2", "selection", "claims", *old)}
     assert figures | tables | {"report.html"} <= names
 
 
 def test_no_interval_is_cut_where_no_run_failed():
-    rows = planted.table(planted.paper, noise=2, splits=2, sizes=(10, 25))
+    rows = synthetic.table(synthetic.paper, noise=2, splits=2, sizes=(10, 25))
     rows.loc[(rows["decay_epochs"] == 5) & (rows["layers"] == 4) & (rows["split"] == 0), "val_top1"] += 0.1
-    for module in report.FIGURES:
-        for ax in module.figure(rows).axes:
+    for figure in FIGURES:
+        for ax in figure.draw(STUDY.rows(rows)).axes:
             low, high = ax.get_ylim()
             ends = [y for line in ax.lines for y in line.get_ydata()]
             assert ends
-            assert low <= np.nanmin(ends) <= np.nanmax(ends) <= high, module.__name__
+            assert low <= np.nanmin(ends) <= np.nanmax(ends) <= high, figure.name
 
 
 def test_same_table_same_bytes(made: Path, table: pd.DataFrame, tmp_path: Path):
-    report.save(report.Drawn("fig1", fig1.TITLE, fig1.figure(table)), tmp_path)
+    report.RenderedFigure("fig1", FIG1.title, FIG1.draw(STUDY.rows(table))).save(tmp_path)
     assert (tmp_path / "fig1.svg").read_bytes() == (made / "fig1.svg").read_bytes()
 
 
 def test_bars_are_means_and_failures_are_marked(table: pd.DataFrame):
-    ax = fig1.draw(table)
+    ax = FIG1.accuracy(STUDY.rows(table))
     tall = table.query("n_per_class == 10 and layers == 4 and high_lr_layers == 8")["val_top1"].mean()
     assert ax.patches[0].get_height() == pytest.approx(100 * tall)
     assert any("diverged" in text.get_text() for text in ax.texts)
-    marks = [line for line in fig6.draw(table).lines if line.get_fillstyle() == "none"]
+    marks = [line for line in FIG6.accuracy(STUDY.rows(table)).lines if line.get_fillstyle() == "none"]
     assert len(marks[0].get_xdata()) == 16  # 8 halves at two sizes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "25", "50", "100", "250", "500", "full"]
 
 
 def test_the_best_is_named(table: pd.DataFrame):
-    named = [text.get_text() for text in fig3.gains(table, decay=5).texts]
+    rows = experiments.layers_one_high(STUDY.rows(table), decay=5)
+    named = [text.get_text() for text in differences(rows, LAYER_LEVELS).texts]
     assert named == ["6", "6", "6", "6", "6", "6", "5"]
 
 
 def test_a_scaled_study_on_one_split_has_its_figures():
-    small = planted.table(planted.paper, noise=0.2, splits=1, sizes=(10, 25), scale=3).query("target == 'B'")
-    found = report.collect(small)
-    assert not found.missing.keys() & {f"fig{i}" for i in range(1, 7)}
-    assert "lr.step" in report.html(found)
+    small = synthetic.table(synthetic.paper, noise=0.2, splits=1, sizes=(10, 25), scale=3).query("target == 'B'")
+    result = report.collect(small, STUDIES)
+    assert not result.parts[0].missing.keys() & {f"fig{i}" for i in range(1, 7)}
+    assert "lr.step" in report.html(result)
 
 
 def test_partial_table(table: pd.DataFrame, tmp_path: Path):
-    """Fig. 1 alone: the other figures say in a sentence what they lack, on the page and in the terminal."""
+    """Fig. 1 alone: page and terminal say in a sentence what the other figures lack."""
     part = table.query("high_lr_layers == 8 and layers in [5, 7] and n_per_class in [10, 50]")
     part.to_csv(tmp_path / "table.csv", index=False)
     command = [sys.executable, "-W", "error", "-m", "analysis", "--results", str(tmp_path / "table.csv")]
-    told = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True)
-    assert "no fig2: No finished runs with" in told.stdout
+    ended = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True)
+    assert "no fig2: No finished runs with" in ended.stdout
     assert (tmp_path / "out" / "fig1.svg").exists()
     assert not (tmp_path / "out" / "fig2.svg").exists()
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("Not here: ") >= 4
+    assert page.count("Not available: ") >= 4
     with pytest.raises(Missing, match="high_lr_layers"):
-        fig3.figure(part)
+        FIG3.draw(STUDY.rows(part))
 
 
 def test_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    planted.table(planted.paper, splits=1, sizes=(10,)).to_csv(tmp_path / "table.csv", index=False)
-    asked = ["analysis", "--results", str(tmp_path / "table.csv"), "--query", "n_per_class == 7"]
-    monkeypatch.setattr(sys, "argv", asked)
+    synthetic.table(synthetic.paper, splits=1, sizes=(10,)).to_csv(tmp_path / "table.csv", index=False)
+    arguments = ["analysis", "--results", str(tmp_path / "table.csv"), "--query", "n_per_class == 7"]
+    monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit, match="The table has no rows"):
         main()
 
 
 def test_no_training_code_is_imported():
-    asked = "import analysis.__main__, sys; print('torch' in sys.modules, 'hydra' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-    assert told.stdout == "False False\n"
+    script = "import analysis.__main__, sys; print('torch' in sys.modules, 'hydra' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False False\n"
 
 
 def test_page_needs_no_network(made: Path):
@@ -152,7 +158,7 @@ def test_page_in_a_browser(made: Path, tmp_path: Path):
 
 
 def _browse(page: Path, profile: Path, what: str) -> tuple[str, str]:
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--window-size=1200,9000", what, page.as_uri()]
+    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--window-size=1200,12000", what, page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout, done.stderr
 

@@ -1,35 +1,37 @@
-"""Studies, tables 1 and 2, and the selection effect."""
+"""Rows of the study, its experiments, tables 1 and 2, and the selection effect."""
 
 import pandas as pd
 import pytest
 
-from analysis import fig3, fig5, fig6, selection, study, table1, table2
-from analysis.study import Missing
-from tests import planted
+from analysis import frame, selection
+from analysis.frame import Missing
+from analysis.plested2019 import STUDY, experiments, published, table1, table2
+from tests import synthetic
 
 
 @pytest.fixture(scope="module")
 def paper():
-    return planted.table(planted.paper, noise=0.05)
+    return synthetic.rows(synthetic.paper, noise=0.05)
 
 
-def test_rows_of_another_study_are_left_out(paper):
+def test_rows_of_another_study_are_reported():
+    paper = synthetic.table(synthetic.paper)
     other = paper.head(20).assign(dataset="cifar10")
     mixed = pd.concat([other, paper], ignore_index=True)
-    assert len(study.study(mixed)) == len(paper)
-    assert study.left_out(mixed) == ["20 rows of another study: dataset=cifar10 (imagenet here)"]
+    assert len(STUDY.rows(mixed)) == len(paper)
+    assert STUDY.unused(mixed) == ["20 rows with dataset=cifar10 (this study: imagenet)"]
     assert "accuracy" not in paper
 
 
 def test_seeds_and_full_are_no_other_study(paper):
-    assert study.left_out(paper) == []
-    assert study.sizes(paper) == [10, 25, 50, 100, 250, 500, "full"]
+    assert STUDY.unused(paper) == []
+    assert frame.sizes(paper) == [10, 25, 50, 100, 250, 500, "full"]
 
 
 def test_table1(paper):
-    found = table1.losses(paper).set_index(["layers", "n_per_class"])
-    assert found.loc[(4, 10), "paper_training"] == 1.55
-    assert found.loc[(7, 10), "difference"] == pytest.approx(planted.paper(_cell(7))[1], abs=0.05)
+    result = table1.losses(paper).set_index(["layers", "n_per_class"])
+    assert result.loc[(4, 10), "paper_training"] == 1.55
+    assert result.loc[(7, 10), "difference"] == pytest.approx(synthetic.paper(_cell(7))[1], abs=0.05)
     assert list(table1.averages(paper)["layers"]) == [4, 5, 6, 7]
 
 
@@ -37,42 +39,42 @@ def _cell(layers):
     return {"n_per_class": 10, "layers": layers, "freeze": 0, "high_lr_layers": 8, "decay_epochs": 30}
 
 
-def test_table2_finds_the_planted_best(paper):
-    found = table2.settings(paper).set_index("n_per_class")
-    assert dict(found["best"]) == dict(
-        zip(found.index, ("6/10/6", "6/5/6", "6/3/0", "6/3/0", "6/3/0", "6/0/0", "5/30/0"), strict=True)
+def test_table2_finds_the_true_best(paper):
+    result = table2.settings(paper).set_index("n_per_class")
+    assert dict(result["best"]) == dict(
+        zip(result.index, ("6/10/6", "6/5/6", "6/3/0", "6/3/0", "6/3/0", "6/0/0", "5/30/0"), strict=True)
     )
-    assert list(found["greedy"]) == list(found["best"])
-    assert list(found["paper"][:2]) == ["6/10/6", "6/5/5"]
-    assert found.loc["full", "significant"]
-    assert found.loc["full", "difference"] > 0.9
-    assert found.loc[10, "paper_setting_here"] == pytest.approx(found.loc[10, "accuracy"])
+    assert list(result["greedy"]) == list(result["best"])
+    assert list(result["paper"][:2]) == ["6/10/6", "6/5/5"]
+    assert result.loc["full", "significant"]
+    assert result.loc["full", "difference"] > 0.9
+    assert result.loc[10, "paper_setting_here"] == pytest.approx(result.loc[10, "accuracy"])
 
 
-def test_table2_calls_noise_noise():
-    found = table2.settings(planted.table(planted.paper, noise=5))
-    assert not found["significant"].any()
-    assert (found["as_good"] > 1).all()
+def test_table2_finds_nothing_in_noise():
+    result = table2.settings(synthetic.rows(synthetic.paper, noise=5))
+    assert not result["significant"].any()
+    assert (result["as_good"] > 1).all()
 
 
 def test_settings_are_compared_on_the_same_splits(paper):
-    """Of a sweep under way: every setting ran on one split only, by chance on three different ones."""
+    """Of an unfinished sweep: every setting ran on one split only, by chance on three different ones."""
     ten = paper[(paper.n_per_class == 10) & (paper.layers > 0)]
-    settings = ten.groupby(selection.SETTING, sort=False).ngroup()
+    settings = ten.groupby(experiments.SETTING, sort=False).ngroup()
     partial = ten[ten.split == settings.map(lambda number: 0 if number < 3 else 1 if number < 10 else 2)]
-    found = selection.candidates(partial, 10)
-    assert found.shape[1] == settings.nunique() - 10
-    assert found.notna().all(axis=None)
-    assert len(selection.effect(partial)) == 1
+    result = selection.candidates(partial, experiments.SETTING, 10)
+    assert result.shape[1] == settings.nunique() - 10
+    assert result.notna().all(axis=None)
+    assert len(selection.effect(partial, experiments.SETTING)) == 1
 
 
 def test_selection_on_pure_noise_is_optimistic():
     """All settings equally good: what is chosen looks better than it is by the noise that chose it."""
-    table = planted.table(lambda cell: (40.0, 1.0), noise=0.1)
-    found = selection.effect(table)
-    assert (found["optimism"] > 0).all()  # the planted halves of images differ in luck
-    assert found["optimism_splits"].mean() > 0.03
-    assert found["chosen_and_reported"].between(30, 50).all()
+    rows = synthetic.rows(lambda cell: (40.0, 1.0), noise=0.1)
+    result = table2.SELECTION.make(rows, "all")
+    assert (result["optimism"] > 0).all()  # the synthetic halves of images differ by chance
+    assert result["optimism_splits"].mean() > 0.03
+    assert result["chosen_and_reported"].between(30, 50).all()
 
 
 def test_heldout_reports_the_other_half(paper):
@@ -84,21 +86,21 @@ def test_heldout_reports_the_other_half(paper):
 
 
 def test_decays_scale(paper):
-    assert fig3.decays(paper) == (5, 30)
-    assert fig3.decays(planted.table(planted.paper, sizes=(10, 25), scale=3)) == (1, 10)
+    assert experiments.low_and_high_decay(paper) == (5, 30)
+    assert experiments.low_and_high_decay(synthetic.rows(synthetic.paper, sizes=(10, 25), scale=3)) == (1, 10)
     with pytest.raises(Missing, match="decay_epochs=30"):
-        fig3.decays(paper.query("decay_epochs == 30"))
+        experiments.low_and_high_decay(paper.query("decay_epochs == 30"))
 
 
 def test_freezing_is_shown_at_the_decay_with_most_levels(paper):
-    assert fig5.decays(paper) == {10: 10, 25: 5, 50: 3, 100: 3, 250: 3, 500: 0, "full": 30}
+    assert experiments.freeze_decays(paper) == {10: 10, 25: 5, 50: 3, 100: 3, 250: 3, 500: 0, "full": 30}
 
 
 def test_the_papers_search_keeps_one_layer_high(paper):
-    """As section 3.3 on does for all sizes, whatever Fig. 2 says of one of them."""
+    """As the paper does from section 3.3 on for all sizes, whatever Fig. 2 shows for one of them."""
     six = (paper["high_lr_layers"] == 5) & (paper["n_per_class"] == 25)
-    found = table2.settings(paper.assign(val_top1=paper["val_top1"] + 0.1 * six)).set_index("n_per_class")
-    assert (found.loc[25, "best"], found.loc[25, "greedy"]) == ("6/30/0, 5 high", "6/5/6")
+    result = table2.settings(paper.assign(accuracy=paper["accuracy"] + 10 * six)).set_index("n_per_class")
+    assert (result.loc[25, "best"], result.loc[25, "greedy"]) == ("6/30/0, 5 high", "6/5/6")
 
 
 def test_table1_without_the_papers_layers(paper):
@@ -108,11 +110,20 @@ def test_table1_without_the_papers_layers(paper):
 
 def test_another_setting_is_not_the_papers(paper):
     ten = paper.query("n_per_class == 500 and not (freeze == 0 and decay_epochs < 20 and high_lr_layers == 1)")
-    assert fig6.settings(ten) == {}
+    assert experiments.optimal_settings(ten) == {}
     assert "paper_setting_here" not in table2.settings(ten)
 
 
 def test_optimal_takes_the_nearest_tried_decay(paper):
-    assert fig6.settings(paper)[10] == {"layers": 6, "freeze": 6, "decay_epochs": 10}
-    scaled = planted.table(planted.paper, sizes=(10, 25), scale=3)
-    assert fig6.settings(scaled)[10] == {"layers": 6, "freeze": 6, "decay_epochs": 3}
+    assert experiments.optimal_settings(paper)[10] == {"layers": 6, "freeze": 6, "decay_epochs": 10}
+    scaled = synthetic.rows(synthetic.paper, sizes=(10, 25), scale=3)
+    assert experiments.optimal_settings(scaled)[10] == {"layers": 6, "freeze": 6, "decay_epochs": 3}
+
+
+def test_printed_tables_of_2019():
+    assert published.table2()[10] == published.Setting(6, 10, 6, 30.8)
+    assert published.table2()["full"] == published.Setting(5, 30, 0, 62.1)
+    assert published.nearest_setting(20) == published.table2()[25]
+    losses = published.table1()
+    gaps = (losses["validation loss"] - losses["training loss"]).groupby("layers").mean()
+    assert list(gaps) == pytest.approx([2.91, 3.63, 3.90, 4.72], abs=0.005)

@@ -2,7 +2,10 @@
 
 import pytest
 
-from analysis import claims, published, yosinski
+from analysis.verdicts import evaluate
+from analysis.yosinski2014 import STUDY, networks
+
+ROWS = networks.published()
 
 MEANS = {
     "BnB": (0.6267, 0.6235, 0.6211, 0.6048, 0.5935, 0.6188, 0.6232),
@@ -15,12 +18,12 @@ REDUCED = {1300: 0.5518, 1000: 0.5409, 750: 0.5147, 500: 0.4757, 250: 0.3843, 2:
 
 @pytest.mark.parametrize("treatment", MEANS)
 def test_layer_means(treatment):
-    found = yosinski.layer_means()[treatment] / 100
-    assert list(found) == pytest.approx(MEANS[treatment], abs=6e-5)  # four printed digits
+    result = networks.layer_means(ROWS)[treatment] / 100
+    assert list(result) == pytest.approx(MEANS[treatment], abs=6e-5)  # four printed digits
 
 
 def test_base():
-    assert yosinski.base() == pytest.approx(62.51, abs=0.005)
+    assert networks.base_accuracy(ROWS) == pytest.approx(62.51, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -34,36 +37,27 @@ def test_base():
     ],
 )
 def test_comparison(column, values):
-    assert list(yosinski.comparison()[column]) == pytest.approx(values, abs=0.006)
+    assert list(networks.comparison(ROWS)[column]) == pytest.approx(values, abs=0.006)
 
 
 def test_every_tuned_network_beats_its_own_base():
-    tuned = yosinski.networks().query("treatment in ['AnB+', 'BnB+']").groupby("treatment")["gain"]
+    tuned = networks.transferred(ROWS).query("treatment in ['AnB+', 'BnB+']").groupby("treatment")["gain"]
     assert dict(tuned.size()) == {"AnB+": 10, "BnB+": 10}
     assert dict(tuned.min().round(2)) == {"AnB+": 0.32, "BnB+": 0.26}
 
 
 def test_reduced_sets_collapsed():
-    found = yosinski.scratch().set_index("n_per_class")
-    assert list(found.index[found["collapsed"]]) == [5, 10, 25, 50, 100]
+    result = networks.scratch(ROWS).set_index("n_per_class")
+    assert list(result.index[result["collapsed"]]) == [5, 10, 25, 50, 100]
     for n, top1 in REDUCED.items():
-        assert found.loc[n, "top1"] / 100 == pytest.approx(top1, abs=6e-5)
+        assert result.loc[n, "top1"] / 100 == pytest.approx(top1, abs=6e-5)
 
 
-def test_verdicts_on_networks_that_others_trained():
-    found = claims.weigh(published.yosinski2014(), yosinski.CLAIMS).set_index("claim")["verdict"]
-    assert dict(found) == {
+def test_verdicts_on_published_networks():
+    result = evaluate(STUDY.claims, ROWS).set_index("claim")["verdict"]
+    assert dict(result) == {
         "tuned_transfer_beats_base": "supported",
         "tuned_selffer_does_not": "contradicted",
         "transfer_beats_selffer": "undecided",
         "frozen_transfer_falls_with_depth": "supported",
     }
-
-
-def test_printed_tables_of_2019():
-    assert published.table2()[10] == published.Setting(6, 10, 6, 30.8)
-    assert published.table2()["full"] == published.Setting(5, 30, 0, 62.1)
-    assert published.nearest(20) == published.table2()[25]
-    losses = published.table1()
-    gaps = (losses["validation loss"] - losses["training loss"]).groupby("layers").mean()
-    assert list(gaps) == pytest.approx([2.91, 3.63, 3.90, 4.72], abs=0.005)

@@ -1,10 +1,13 @@
-"""Tables with a planted truth: all six experiments of the paper, from accuracies that a function gives, plus noise."""
+"""Synthetic tables with known effects: the six experiments of the paper, from a function that gives accuracies, plus
+noise."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from analysis.plested2019 import STUDY
 
 SIZES = (10, 25, 50, 100, 250, 500, "full")
 DECAYS = (0, 1, 3, 5, 10, 15, 20, 30)
@@ -63,6 +66,11 @@ def table(
     return pd.DataFrame(rows).drop_duplicates([*rows[0]][:8], ignore_index=True)
 
 
+def rows(truth: Truth, **options: Any) -> pd.DataFrame:
+    """`table` as rows of the study."""
+    return STUDY.rows(table(truth, **options))
+
+
 def _recipe(cell: Cell, scale: int) -> Cell:
     updates = 90 // scale * -(-IMAGES[cell["n_per_class"]] // 256)
     return {
@@ -70,7 +78,7 @@ def _recipe(cell: Cell, scale: int) -> Cell:
         **{"epochs": 90 // scale, "lr.high": 0.01, "lr.low": 0.001, "lr.step": 30 // scale},
         **{"decay_epochs": cell["decay_epochs"] // scale, "base": "none" if cell["layers"] == 0 else "trained"},
         **{"base.epochs": None if cell["layers"] == 0 else 90, "lr.layers.conv1": None, "augment": "crop_flip"},
-        **{"updates": updates, "seconds": 60.0, "device": "a planted table", "tlprotocols": "0", "torch": "0"},
+        **{"updates": updates, "seconds": 60.0, "device": "synthetic", "tlprotocols": "0", "torch": "0"},
         **{"date": "2019-01-01T00:00:00+00:00"},
     }
 

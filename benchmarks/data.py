@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tlprotocols.hardware import cores
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -24,6 +23,7 @@ from benchmarks.tables import Row, Tables
 from benchmarks.timing import alternating, ratio
 from tlprotocols.config.compose import load
 from tlprotocols.config.schema import Config
+from tlprotocols.hardware import cores
 from tlprotocols.images.augment import crop_and_flip, normalize, train_draws
 from tlprotocols.images.cache import ImageCache
 from tlprotocols.images.folders import ImageFiles

@@ -260,7 +260,7 @@ def split(bench: Bench, n: int = 10, epochs: int = 90, val: int = 50) -> Row:
     config = replace(configuration(256, "bf16", pixels=bench.pixels), epochs=10**6)
     net, sgd = timed("network", lambda: prepared(bench, config))
     host = bench.images(n * bench.classes, on_device=False)
-    train = timed("images to the device", host.moved)
+    train = timed("images to the device", host.on_device)
     epochs_done = fit(net, sgd, config, train)
     timed("first epoch, with first calls", lambda: next(epochs_done))
     some = 3

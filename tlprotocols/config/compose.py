@@ -1,4 +1,4 @@
-"""From the command line to a `Config`: composition by Hydra, types and ranges by `reader`. OmegaConf stops here."""
+"""From the command line to a `Config`: composition by Hydra, types and ranges by `validate`. OmegaConf stops here."""
 
 import copy
 import typing

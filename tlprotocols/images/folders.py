@@ -29,8 +29,8 @@ LAYOUTS = {
 class ImageFiles:
     """The source of the store for images in files, a class per folder, in torchvision's order of names."""
 
-    def __init__(self, dataset: Dataset, store: Path) -> None:
-        """List the files; `store` keeps the digests of their content.
+    def __init__(self, dataset: Dataset, image_cache: Path) -> None:
+        """List the files; `image_cache` keeps the digests of their content.
 
         Raises:
             ConfigError: the root is not laid out as the data set needs.
@@ -51,7 +51,7 @@ class ImageFiles:
             for part, files in sorted(self.files.items())
             for name, found in zip(self.classes, files, strict=True)
         }
-        self.digests = Digests(self.root, by_class, store)
+        self.digests = Digests(self.root, by_class, image_cache)
 
     @property
     def unread(self) -> int:

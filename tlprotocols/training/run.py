@@ -40,7 +40,7 @@ class Attempt:
     paths: Files
     base: Row  # columns that say what it copies from
     advance: Callable[[int], None]  # receives the images trained on, after every epoch
-    stop: Callable[[], bool]  # whether to save the state and leave, asked after every epoch
+    stop: Callable[[], bool]  # whether to save the state and leave, called after every epoch
 
     @property
     def of(self) -> str:

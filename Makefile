@@ -1,4 +1,11 @@
-.PHONY: test lint types ci
+.PHONY: install format test lint types ci
+
+install:
+	pip install -e '.[test]'
+
+format:
+	ruff check --fix .
+	ruff format .
 
 test:
 	pytest

@@ -29,12 +29,18 @@ def table(tables, title):
 def test_the_numbers_of_the_readme_are_measured_ones():
     here = Path(__file__).parents[1]
     measured = {word for kind in ("quick", "full") for word in cells(here / "benchmarks" / f"results_{kind}.md")}
-    lines = (here / "README.md").read_text().split("## How fast")[1].split("\n## ")[0].splitlines()
-    rows = [line.strip("| ").split("|") for line in lines if line.startswith("| ")][1:]
-    for what, *numbers in rows:
-        for number in (cell.strip().split(" ")[0].rstrip(",") for cell in numbers):
-            assert not number or number in measured, f"{what}: {number} is in no table"
-    assert len(rows) == 10
+    readme = (here / "README.md").read_text().split("## Speed")[1].split("\n## ")[0]
+    speed, accuracy = (here / "docs" / "performance.md").read_text().split("## Measured")[1].split("\nAccuracies")
+    numbers = {}
+    for text, count in ((readme, 4), (speed, 10)):
+        rows = [line.strip("| ").split("|")[1:] for line in text.splitlines() if line.startswith("| ")][1:]
+        numbers[text] = {tuple(cell.strip().split(" ")[0].rstrip(",") for cell in row) for row in rows}
+        assert len(numbers[text]) == len(rows) == count
+        assert {number for row in numbers[text] for number in row} <= measured | {""}
+    assert numbers[readme] <= numbers[speed]
+    percentages = {cell.strip() for cell in accuracy.replace("\n", "|").split("|") if cell.strip()[:1].isdigit()}
+    single = {cell.split(" ")[0] for cell in measured if "%" in cell}
+    assert {cell for cell in percentages if "%" in cell} <= measured | single
 
 
 def cells(file):

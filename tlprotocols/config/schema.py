@@ -12,7 +12,7 @@ from tlprotocols.config.models import MODELS, ModelSpec
 from tlprotocols.errors import ConfigError
 
 SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both")
-AUGMENTS = ("none", "crop", "flip", "crop_flip")
+AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
 BASES = ("trained", "self", "none")
@@ -143,6 +143,7 @@ class Config(Recipe):
     freeze: int = factor("first layers that never learn", low=0)
     freeze_random: bool = factor("allow freeze > layers, that is layers frozen at their random weights")
     n_per_class: int | str = factor("training images per target class, nested, or full", low=1, choices=("full",))
+    test_per_class: int = factor("last training images per target class that are only tested on", low=0, legacy=0)
     subset: str = factor(
         "which images: the first in file order, or a random order by seed", choices=("first", "random")
     )

@@ -39,7 +39,9 @@ def test_test_images_count_against_the_images_of_a_class(cfg, n, fits):
     if fits:
         cfg(f"n_per_class={n}", "test_per_class=3")
         return
-    line = r"^n_per_class=10: class \w+ has only 12 training images, and test_per_class keeps 3; give at most 9, or full"
+    line = (
+        r"^n_per_class=10: class \w+ has only 12 training images, and test_per_class keeps 3; give at most 9, or full"
+    )
     with pytest.raises(ConfigError, match=line):
         cfg(f"n_per_class={n}", "test_per_class=3")
 

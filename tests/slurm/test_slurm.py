@@ -145,8 +145,8 @@ def build_frozen(tlp: CommandLine, *overrides: str):  # type: ignore[no-untyped-
 
 
 def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
-    sweep = ("layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=40", "model.width=1")
-    sweep += ("hydra.launcher.mem_gb=0.75", "hydra.launcher.pack_minutes=0")
+    sweep = ("layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "model.width=2")
+    sweep += ("hydra.launcher.mem_gb=1", "hydra.launcher.pack_minutes=0")
     tlp.slurm(*sweep, "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
     by_n = {}
     for path in tlp.results.glob("runs/*/config.json"):

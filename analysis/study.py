@@ -65,7 +65,7 @@ class Study:
     reads_results: bool = True  # False: its rows are the published ones
 
     def rows(self, table: pd.DataFrame) -> Rows:
-        """The rows of this study, with three more columns.
+        """The rows of this study, with four more columns.
 
         `accuracy` is in percent, on test images where there are some; `gap` is validation minus training loss in nats;
         `unit` numbers the units from 0.
@@ -84,6 +84,7 @@ class Study:
             raise Missing(f"The table has no rows with {self.query}.")
         rows = _largest_group(candidates, self._fixed(table.columns)).copy()
         rows["accuracy"] = 100 * _reported(rows)
+        rows["val_accuracy"] = 100 * rows["val_top1"]  # what settings are chosen by
         rows["gap"] = rows["val_loss"] - rows["train_loss"]
         rows["unit"] = rows.groupby(list(self.unit)).ngroup()
         return rows

@@ -39,7 +39,12 @@ def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = 
     return complete
 
 
-def columns(selection: str) -> tuple[str, str]:
+def has_test(rows: pd.DataFrame) -> bool:
+    """Whether the rows have accuracies on test images, by which nothing may be chosen."""
+    return "test_top1" in rows and bool(rows["test_top1"].notna().any())
+
+
+def columns(selection: str, rows: pd.DataFrame) -> tuple[str, str]:
     """The column to choose by and the one to report.
 
     Raises:
@@ -47,12 +52,17 @@ def columns(selection: str) -> tuple[str, str]:
     """
     if selection not in SELECTIONS:
         raise ValueError(f"selection={selection}: must be one of {', '.join(SELECTIONS)}")
+    if has_test(rows):
+        return "val_accuracy", "accuracy"
     return ("accuracy", "accuracy") if selection == "all" else ("val_top1_even", "val_top1_odd")
 
 
 def effect(rows: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
     """One row per size: accuracy of the best setting as chosen and reported on the same images, on held-out images and
     on held-out splits, and by how much the first is too high (`optimism`, in points, 95% intervals over units).
+
+    Where the rows have test images, these are the held-out ones, and `optimism` leaves out how much easier or harder
+    they are for all settings.
 
     Raises:
         Missing: no size has two settings with accuracies by half of the images.
@@ -64,12 +74,15 @@ def effect(rows: pd.DataFrame, setting: list[str]) -> pd.DataFrame:
 
 
 def _effect(rows: pd.DataFrame, setting: list[str], size: Size) -> dict[str, Any] | None:
+    names = ("val_accuracy", "accuracy") if has_test(rows) else ("val_top1_even", "val_top1_odd")
     try:
-        even, odd = (candidates(rows, setting, size, f"val_top1_{half}") for half in ("even", "odd"))
+        even, odd = (candidates(rows, setting, size, name) for name in names)
     except Missing:
         return None
     if even.shape[1] < 2:
         return None
+    if has_test(rows):
+        return _effect_on_test(even, odd, size)
     by_even, by_odd = even.mean().idxmax(), odd.mean().idxmax()
     same_images = (even[by_even] + odd[by_odd]) / 2
     heldout = (odd[by_even] + even[by_odd]) / 2
@@ -81,6 +94,19 @@ def _effect(rows: pd.DataFrame, setting: list[str], size: Size) -> dict[str, Any
     if len(both) > 1:
         row["heldout_splits"] = chosen_elsewhere(both).mean()
         row["optimism_splits"] = both.mean().max() - row["heldout_splits"]
+    return row
+
+
+def _effect_on_test(val: pd.DataFrame, test: pd.DataFrame, size: Size) -> dict[str, Any]:
+    """The setting with the best validation accuracy: that accuracy, and the one on test images."""
+    best = val.mean().idxmax()
+    optimism, low, high = mean_interval(val[best] - test[best] - (val - test).mean(axis=1))
+    row: dict[str, Any] = {"n_per_class": size, "settings": val.shape[1], "splits": len(val)}
+    row |= {"chosen_and_reported": val[best].mean(), "heldout_images": test[best].mean()}
+    row |= {"optimism": optimism, "optimism_low": low, "optimism_high": high}
+    if len(test) > 1:
+        row["heldout_splits"] = chosen_elsewhere(test).mean()
+        row["optimism_splits"] = test.mean().max() - row["heldout_splits"]
     return row
 
 

@@ -127,3 +127,21 @@ def test_printed_tables_of_2019():
     losses = published.table1()
     gaps = (losses["validation loss"] - losses["training loss"]).groupby("layers").mean()
     assert list(gaps) == pytest.approx([2.91, 3.63, 3.90, 4.72], abs=0.005)
+
+
+def test_with_test_images_settings_are_chosen_on_validation_and_reported_on_test_images():
+    """The validation images favour one setting, the test images another: the first is chosen, the second's accuracy
+    is nobody's business."""
+    table = synthetic.table(synthetic.paper, sizes=(10, 25))
+    table["test_top1"] = table["val_top1"] - 0.02
+    favoured = (table["layers"] == 4) & (table["high_lr_layers"] == 1) & (table["decay_epochs"] == 5)
+    table.loc[favoured, "val_top1"] += 0.2
+    hidden = (table["layers"] == 7) & (table["high_lr_layers"] == 1) & (table["decay_epochs"] == 30)
+    table.loc[hidden, "test_top1"] += 0.2
+    rows = STUDY.rows(table)
+    best = table2.settings(rows)
+    assert best["best"].tolist() == ["4/5/0", "4/5/0"]
+    reported = 100 * table.loc[favoured & (table["n_per_class"] == 10), "test_top1"].mean()
+    assert best["accuracy"][0] == pytest.approx(reported)
+    effect = selection.effect(rows[rows["layers"] > 0], experiments.SETTING)
+    assert (effect["optimism"] > 5).all()

@@ -44,6 +44,7 @@ OTHER = {  # another legal value of every factor, beside that of the default con
     "freeze_random": "true",
     "n_per_class": "full",
     "subset": "random",
+    "test_per_class": 5,
     "split": 1,
     "target": "A",
     "seed": 1,

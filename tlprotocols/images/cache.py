@@ -1,4 +1,4 @@
-"""The image cache: every image decoded once into one uint8 file per part, mapped into memory and shared by all processes.
+"""The image cache: every image decoded once into one uint8 file per part, mapped into memory, shared by all processes.
 
 A folder per data set, side and fingerprint holds, for each part, `train.u8`, rows (side, side, 3) class after class in
 file order, and `train.crc32`, a checksum per image. `done.json` has all classes with their counts, so that a worker
@@ -246,8 +246,8 @@ def decode(read: Decoder, side: int, images: Path, checksums: Path, place: int) 
 
 def images_needed(config: Config) -> set[Job]:
     """Classes, by part, that must be in the cache before the run starts: those it learns."""
-    labels = target_classes(config, ImageCache.of(config).classes)
-    return {(part, label) for part in ("train", "val") for label in labels}
+    cache = ImageCache.of(config)
+    return {(part, label) for part in cache.index["counts"] for label in target_classes(config, cache.classes)}
 
 
 def missing_images(configs: Iterable[Config]) -> dict[ImageCache, list[Job]]:

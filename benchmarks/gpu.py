@@ -278,9 +278,9 @@ def together(
 ) -> Row:
     """Images/s of several processes on one device, each training on its own, that begin when all are ready."""
     context, limit = get_context("spawn"), bench.left()
-    asked = str(bench.device), bench.pixels, batch, precision, count, seconds
+    arguments = str(bench.device), bench.pixels, batch, precision, count, seconds
     with context.Pool(runs, _meet, (context.Barrier(runs, timeout=limit),)) as pool:
-        return combined(pool.starmap_async(one, [asked] * runs, chunksize=1).get(limit))
+        return combined(pool.starmap_async(one, [arguments] * runs, chunksize=1).get(limit))
 
 
 def combined(windows: list[Window]) -> Row:
@@ -448,22 +448,22 @@ def main() -> None:
     parser.add_argument("--out", help="file for the numbers, as JSON")
     parser.add_argument("--minutes", type=float, default=8.5, help="when to stop")
     parser.add_argument("--compiled", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.compiled:
-        batch, precision, pixels = json.loads(asked.compiled)
+    args = parser.parse_args()
+    if args.compiled:
+        batch, precision, pixels = json.loads(args.compiled)
         bench = Bench(torch.device("cuda"), time.monotonic() + 600, pixels=pixels)
         print(json.dumps(synthetic(bench, batch, precision, "compiled")))
         return
-    bench = measured(asked.minutes)
+    bench = measured(args.minutes)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
     print(f"\n{name}, torch {torch.__version__}, {bench.pixels} px, {bench.classes} classes")
     for table, rows in bench.rows.items():
         print(f"\n{table}\n" + "\n".join(printed(rows)))
     said = list(conclusions(bench))
     print("\n" + "\n".join([*said, *(f"skipped: {what}" for what in bench.skipped)]))
-    if asked.out:
+    if args.out:
         content = {"machine": name, "torch": torch.__version__, "pixels": bench.pixels, "tables": bench.rows}
-        Path(asked.out).write_text(json.dumps(content | {"said": said, "skipped": bench.skipped}, indent=1))
+        Path(args.out).write_text(json.dumps(content | {"said": said, "skipped": bench.skipped}, indent=1))
 
 
 if __name__ == "__main__":

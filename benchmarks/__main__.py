@@ -52,7 +52,7 @@ def main() -> None:
             line = f"python -m benchmarks {name}" + " --root PATH" * bool(args.root) + " --full" * args.full
             line += f" --repetitions {args.repetitions}" * bool(repeated)
             measured = f"{machine()}; {datetime.now(UTC):%Y-%m-%d}; `{line}`"
-            head = f"{module.__doc__.splitlines()[0]}\n\n{measured}\n"
+            head = f"{str(module.__doc__).splitlines()[0]}\n\n{measured}\n"
             write(name, "full" if args.full else "quick", "\n".join([head, *starmap(markdown, tables.items())]))
 
 

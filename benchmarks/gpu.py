@@ -195,7 +195,7 @@ def synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str 
 
 def _captured(step: Callable[[], None], sgd: torch.optim.SGD) -> Callable[[], None]:
     """The step as a CUDA graph."""
-    aside = torch.cuda.Stream()
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(3):

@@ -140,7 +140,7 @@ def test_one_update_is_sgd_with_momentum_and_decay(protocol):
     net = network(config, 4)
     sgd, before = optimizers.optimizer(net, config), copied_weights(net)["conv1.weight"]
     optimizers.set_rates(sgd, config, 0)
-    weight, expected, velocity = net.state_dict()["conv1.weight"], before, torch.zeros_like(before)
+    weight, expected, velocity = net.stages["conv1"].state_dict()["weight"], before, torch.zeros_like(before)
     for _ in range(3):
         for parameter in net.parameters():
             parameter.grad = torch.ones_like(parameter)

@@ -1,5 +1,6 @@
 """Paired statistics over independent units: mean, spread, t interval, p values, sign-flip tests, Holm's adjustment."""
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,11 +109,13 @@ def units_needed(distance: float, sd: float, alpha: float, power: float = 0.8, m
     None: more than `most`."""
     if distance == 0:
         return None
-    for n in range(2, most + 1):
+
+    def suffices(n: int) -> bool:
         wanted = float(stats.t.ppf(1 - alpha / 2, n - 1) + stats.t.ppf(power, n - 1))
-        if abs(distance) * math.sqrt(n) >= wanted * sd:
-            return n
-    return None
+        return abs(distance) * math.sqrt(n) >= wanted * sd
+
+    n = 2 + bisect.bisect_left(range(2, most + 1), True, key=suffices)  # more units never suffice less
+    return n if n <= most else None
 
 
 def slopes(wide: pd.DataFrame) -> "pd.Series[Any]":

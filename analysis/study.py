@@ -67,7 +67,8 @@ class Study:
     def rows(self, table: pd.DataFrame) -> Rows:
         """The rows of this study, with three more columns.
 
-        `accuracy` is in percent, `gap` is validation minus training loss in nats, and `unit` numbers the units from 0.
+        `accuracy` is in percent, on test images where there are some; `gap` is validation minus training loss in nats;
+        `unit` numbers the units from 0.
         Rows of one study agree in every factor but the varied ones (runs that copy nothing: whatever their base);
         where several groups of rows do, the largest is used.
 
@@ -82,7 +83,7 @@ class Study:
         if candidates.empty:
             raise Missing(f"The table has no rows with {self.query}.")
         rows = _largest_group(candidates, self._fixed(table.columns)).copy()
-        rows["accuracy"] = 100 * rows["val_top1"]
+        rows["accuracy"] = 100 * _reported(rows)
         rows["gap"] = rows["val_loss"] - rows["train_loss"]
         rows["unit"] = rows.groupby(list(self.unit)).ngroup()
         return rows
@@ -108,6 +109,11 @@ class Study:
         """The factors, as columns, in which the rows of the study agree."""
         names = {name.removesuffix(".name") for name in _factors(Config, "")} - set(self.varied)
         return [column for column in columns if column in names or column.startswith("lr.layers.")]
+
+
+def _reported(rows: pd.DataFrame) -> "pd.Series[float]":
+    """Top-1 on test images where a row has them, and on validation images where it does not."""
+    return rows["test_top1"].fillna(rows["val_top1"]) if "test_top1" in rows else rows["val_top1"]
 
 
 def _largest_group(table: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:

@@ -7,8 +7,8 @@ python -m sweeps plested2019 dataset.root=/data/ilsvrc hydra/launcher=slurm
 import sys
 from pathlib import Path
 
-from hydra_plugins.tlprotocols_launcher.grid import GridSweeper
 from tlprotocols.__main__ import main as run
+from tlprotocols.config import studies
 
 HERE = Path(__file__).parent
 
@@ -22,7 +22,7 @@ def main() -> None:
             first = (HERE / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
             print(f"  {name:20} {first}")
         sys.exit(0 if len(sys.argv) > 1 else 2)
-    GridSweeper.study = HERE / f"{sys.argv.pop(1)}.yaml"
+    studies.requested = HERE / f"{sys.argv.pop(1)}.yaml"
     run()
 
 

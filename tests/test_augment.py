@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
 from torchvision.transforms import functional as tv
 
 from tlprotocols.images.augment import Draws, _by_index, centre_draws, crop_and_flip, normalize, train_draws
@@ -129,3 +130,45 @@ def test_only_what_augment_names_varies(plain, augment, varied):
     parts = {"top": draws.top, "left": draws.left, "flip": flips(draws)}
     found = [name for name, values in parts.items() if len(set(values.tolist())) > 1]
     assert found == varied.split()
+
+
+def resized_config(plain, side, pixels):
+    return plain("augment=resized_crop_flip", f"dataset.side={side}", f"dataset.pixels={pixels}", "dataset.pad=0")
+
+
+@pytest.mark.parametrize(("side", "pixels"), [(36, 32), (64, 56), (64, 48), (32, 32)])
+def test_resized_crops_are_torchvisions_given_the_same_box(plain, side, pixels):
+    config = resized_config(plain, side, pixels)
+    images = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (200, side, side, 3), dtype=np.uint8))
+    draws = train_draws(config, 0, np.arange(200))
+    found = crop_and_flip(images, draws, config.dataset)
+    for number in range(200):
+        box = [int(values[number]) for values in (draws.top, draws.left, draws.height, draws.width)]
+        expected = tv.resized_crop(images[number].permute(2, 0, 1), *box, [pixels, pixels], antialias=True)
+        expected = tv.hflip(expected) if draws.flip[number] else expected
+        difference = (found[number].permute(2, 0, 1).int() - expected.int()).abs()
+        assert difference.max() <= 1  # of 255: the order of rounding
+        assert (difference > 0).float().mean() < 0.02
+
+
+def test_boxes_are_drawn_as_torchvision_draws_them(plain):
+    """Area, ratio and place have its distributions: quantiles of 20,000 boxes of each."""
+    config = resized_config(plain, 64, 56)
+    draws = train_draws(config, 0, np.arange(20000))
+    blank = torch.zeros(3, 64, 64)
+    torch.manual_seed(0)
+    theirs = np.array([transforms.RandomResizedCrop.get_params(blank, (0.08, 1), (3 / 4, 4 / 3)) for _ in range(20000)])
+    ours = np.stack([draws.top, draws.left, draws.height, draws.width], 1)
+    for column in range(4):
+        for share in (0.1, 0.25, 0.5, 0.75, 0.9):
+            assert abs(np.quantile(ours[:, column], share) - np.quantile(theirs[:, column], share)) <= 1
+    assert (ours[:, :2] >= 0).all()
+    assert (ours[:, :2] + ours[:, 2:] <= 64).all()
+
+
+def test_a_box_depends_on_its_image_and_epoch_alone(plain):
+    config = resized_config(plain, 64, 56)
+    whole, some = train_draws(config, 3, np.arange(100)), train_draws(config, 3, np.array([70, 5]))
+    for field in ("top", "left", "flip", "height", "width"):
+        assert getattr(whole, field)[[70, 5]].tolist() == getattr(some, field).tolist()
+    assert train_draws(config, 4, np.arange(100)).height.tolist() != whole.height.tolist()

@@ -140,6 +140,28 @@ def test_one_class_split_is_not_called_several(composed, choice):
     assert refused(composed, f"classes={choice}", *needed, "split=1").startswith("split=1: must be 0 with classes=")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "layers", "freeze", "high"),
+    [
+        ("layers=all", 7, 0, 1),
+        ("layers=all-2 freeze=all-3", 5, 4, 1),
+        ("high_lr_layers=all", 6, 0, 8),
+        ("high_lr_layers=all-8", 6, 0, 0),
+        ("layers=all-99", 0, 0, 1),
+        ("protocol=frozen layers=all", 7, 7, 1),
+    ],
+)
+def test_depths_are_relative_to_the_model_and_numbers_in_the_id(composed, overrides, layers, freeze, high):
+    config = composed(*overrides.split())
+    assert (config.layers, config.freeze, config.high_lr_layers) == (layers, freeze, high)
+
+
+@pytest.mark.parametrize("value", ["al", "all-", "all-x", "-all", "ALL"])
+def test_what_is_no_depth_is_named(composed, value):
+    line = refused(composed, f"layers={value}")
+    assert line.startswith(f"layers={value}: must be a whole number of at least 0, or all, or all-K")
+
+
 def test_the_frozen_protocol_freezes_what_it_copies(composed):
     assert composed("protocol=frozen", "layers=4").freeze == 4
 

@@ -23,7 +23,7 @@ def config(plain, tmp_path):
 
 
 def run(config, images=400, val_images=200, id="a", base=None):
-    return Run(id, config, "run", base, images, val_images)
+    return Run(id, config, "run", base, images, images + val_images)
 
 
 def planned(*runs):

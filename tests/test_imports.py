@@ -29,7 +29,6 @@ FLOORS = (  # from the top; rooms of one floor do not know each other
     ("tlprotocols.errors", "tlprotocols.randomness"),
     ("tlprotocols",),  # its version
 )
-BESIDE = {("sweeps", "tlprotocols.__main__"), ("sweeps", "hydra_plugins")}
 INSIDE = {  # the same order between the modules of a room
     "tlprotocols.config": (("help",), ("compose", "identity", "studies"), ("validate",), ("schema",), ("models",)),
     "tlprotocols.launching": (("driver",), ("local", "slurm", "ray", "terminal"), ("workers",), ("backend", "worker")),

@@ -39,7 +39,7 @@ def refused(ended, tmp_path):
         ("layers=9", r"layers=9: must be from 0 to 7 \(conv1..fc8 of alexnet_small"),
         ("layers=x", "layers=x: must be a whole number of at least 0"),
         ("n_per_class=0", "n_per_class=0: must be a whole number of at least 1, or full"),
-        ("n_per_class=13", "n_per_class=13: class [a-z]{3} has only 12 training images; give at most that, or full"),
+        ("n_per_class=13", "n_per_class=13: class [a-z]{3} has only 12 training images; give at most 12, or full"),
         ("freeze=7 layers=4", "freeze=7: must be at most layers=4; to freeze random layers say freeze_random=true"),
         ("layer=4", "layer=.*there is no such key; did you mean layers?"),
         ("dataset.root=nowhere", "dataset.root=nowhere: is not a folder; it must hold train/CLASS/image files"),

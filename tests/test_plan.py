@@ -99,5 +99,5 @@ def test_no_row_says_auto(composed, cfg, tiny):
 
 @pytest.mark.parametrize("key", ["n_per_class", "base.n_per_class"])
 def test_more_images_than_a_class_has(cfg, key):
-    with pytest.raises(ConfigError, match=rf"^{key}=13: class \w+ has only 12 training images; give at most that"):
+    with pytest.raises(ConfigError, match=rf"^{key}=13: class \w+ has only 12 training images; give at most 12"):
         cfg(f"{key}=13")

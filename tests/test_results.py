@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "freeze_random": "true",
     "n_per_class": "full",
     "subset": "random",
+    "test_per_class": 5,
     "split": 1,
     "target": "A",
     "seed": 1,

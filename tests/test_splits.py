@@ -85,7 +85,7 @@ def test_published_lists_need_the_thousand_synsets(plain, classes, names):
 @pytest.mark.parametrize("subset", ["first", "random"])
 def test_fewer_images_are_among_more(plain, subset, fewer, more, label, seed):
     small, large = (
-        chosen(plain(f"n_per_class={n}", f"subset={subset}", f"seed={seed}"), label, 1000)
+        chosen(plain(f"n_per_class={n}", f"subset={subset}", f"seed={seed}"), "train", label, 1000)
         for n in (fewer, fewer + more)
     )
     assert len(small) == fewer == len(set(small.tolist()))
@@ -94,17 +94,19 @@ def test_fewer_images_are_among_more(plain, subset, fewer, more, label, seed):
 
 
 def test_first_n_are_the_first_in_file_order(plain):
-    assert chosen(plain("n_per_class=3"), 7, 100).tolist() == [0, 1, 2]
+    assert chosen(plain("n_per_class=3"), "train", 7, 100).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("subset", ["first", "random"])
 def test_full_is_all(plain, subset):
-    assert chosen(plain("n_per_class=full", f"subset={subset}"), 7, 732).tolist() == list(range(732))
+    assert chosen(plain("n_per_class=full", f"subset={subset}"), "train", 7, 732).tolist() == list(range(732))
 
 
 def test_random_subsets_differ_by_seed_and_class(plain):
     drawn = {
-        tuple(chosen(plain("subset=random", f"seed={seed}"), label, 100)) for seed in range(10) for label in range(10)
+        tuple(chosen(plain("subset=random", f"seed={seed}"), "train", label, 100))
+        for seed in range(10)
+        for label in range(10)
     }
     assert len(drawn) == 100
     assert tuple(range(10)) not in drawn
@@ -112,7 +114,7 @@ def test_random_subsets_differ_by_seed_and_class(plain):
 
 def test_a_random_subset_takes_every_image_equally_often(plain):
     config = plain("subset=random", "n_per_class=5")
-    taken = np.bincount(np.concatenate([chosen(config, label, 20) for label in range(2000)]), minlength=20)
+    taken = np.bincount(np.concatenate([chosen(config, "train", label, 20) for label in range(2000)]), minlength=20)
     assert np.square(taken - 500).sum() / 375 < 43.8  # chi-square, 19 degrees of freedom: p = .001
 
 
@@ -132,7 +134,7 @@ def test_too_many_images_per_class_names_the_class_and_its_count(plain):
     names, counts = [f"class{i}" for i in range(10)], [100] * 10
     counts[5] = 42  # in half B of split 0
     with pytest.raises(ConfigError, match=r"^n_per_class=43: class class5 has only 42 training images"):
-        check_counts(plain("n_per_class=43"), names, counts)
-    check_counts(plain("n_per_class=42"), names, counts)
-    check_counts(plain("n_per_class=full"), names, counts)
-    check_counts(dataclasses.replace(plain("n_per_class=100"), target="A"), names, counts)
+        check_counts(plain("n_per_class=43"), names, {"train": counts})
+    check_counts(plain("n_per_class=42"), names, {"train": counts})
+    check_counts(plain("n_per_class=full"), names, {"train": counts})
+    check_counts(dataclasses.replace(plain("n_per_class=100"), target="A"), names, {"train": counts})

@@ -44,7 +44,7 @@ def test_a_sweep_has_the_cells_it_promises_and_no_two_are_equal(compose, name):
 
 
 def test_every_sweep_file_is_counted_or_a_study():
-    assert {file.stem for file in SWEEPS.glob("*.yaml")} == STUDIES | set(CELLS)
+    assert {file.stem for file in SWEEPS.glob("*.yaml")} == STUDIES | set(CELLS) | {"tiny_pilot"}
 
 
 def test_the_study_is_the_union_and_shares_cells(compose):
@@ -118,3 +118,16 @@ def test_the_optimal_protocol_is_table_2(compose):
 def test_an_unknown_study_names_the_known_ones():
     with pytest.raises(ConfigError, match=r"study=fig9: must be one of fig1_layers, .*tiny_plested2019"):
         cells(SWEEPS / "fig9.yaml", [])
+
+
+@pytest.mark.slow
+def test_python_m_sweeps_plans_the_whole_study(command, tmp_path):
+    """The study reaches the sweeper, whatever its path, and a command line narrows it."""
+    where = f"results_dir={tmp_path / 'results'}"
+    narrowed = ("dataset=glyphs", "n_per_class=10", "split=0")
+    ended = command("plested2019", *narrowed, where, "hydra.launcher.dry_run=true", module="sweeps")
+    assert ended.returncode == 0, ended.stderr
+    lines = [line.split() for line in ended.stdout.splitlines() if line.startswith("sweep: ")]
+    assert [line[1] for line in lines] == list(CELLS)
+    assert sum(int(line[2].removeprefix("cells=")) for line in lines) == 1064 // 28
+    assert "plan: cells=38 " in ended.stdout

@@ -17,4 +17,4 @@ class RunsFailed(RuntimeError):
 
 
 class Stopped(RuntimeError):
-    """A run was asked to stop, saved its state and can go on from there; this is no failure."""
+    """A run was requested to stop, saved its state and can resume; this is no failure."""

@@ -80,10 +80,10 @@ def device_name(device: str) -> str:
         return platform.processor() or platform.machine()
 
 
-def precision(asked: str, machine: Machine) -> str:
+def precision(requested: str, machine: Machine) -> str:
     """The arithmetic that `auto` stands for here; anything else as it is."""
-    if asked != "auto":
-        return asked
+    if requested != "auto":
+        return requested
     return "bf16" if device(machine) == "cuda" or processor_has_bf16() else "fp32"
 
 

@@ -48,7 +48,7 @@ class Files:
 
     @property
     def log(self) -> Path:
-        """What the run said, with times."""
+        """Lines of the run, with times."""
         return self.folder / "log.txt"
 
     @property
@@ -63,7 +63,7 @@ class Files:
 
     @property
     def curve(self) -> Path:
-        """One line per epoch, if it was asked for."""
+        """One line per epoch, if a curve was requested."""
         return self.folder / "curve.csv"
 
     @property
@@ -78,13 +78,13 @@ def files(config: Config, results_dir: str | None = None) -> Files:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees all of it or none, whenever the writer is killed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "wb") as file:
+    """Write a file so that whoever reads it sees all of it or none, whenever the writer is killed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(aside, path)
+    os.replace(temporary, path)
 
 
 def file_digest(path: Path) -> str | None:

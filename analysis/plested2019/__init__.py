@@ -1,6 +1,7 @@
 """Plested & Gedeon (2019): how many layers to transfer and freeze, with which learning rates, by images per class."""
 
 from analysis.claim import claims_of
+from analysis.contrasts import decide
 from analysis.plested2019 import (
     claims_freezing,
     claims_layers,
@@ -8,10 +9,19 @@ from analysis.plested2019 import (
     claims_rates,
     published,
 )
+from analysis.plested2019.contrasts import PRIMARY
 from analysis.plested2019.figures import FIGURES
 from analysis.plested2019.table1 import AVERAGES, TABLE1
 from analysis.plested2019.table2 import SELECTION, TABLE2
-from analysis.study import Study
+from analysis.study import Study, Table
+
+CONTRASTS = Table(
+    "contrasts",
+    "The declared family of contrasts",
+    "Holm-adjusted within the family; the rest of this report is secondary.",
+    lambda rows, selection: decide(PRIMARY, rows),
+    ("contrast", "effect", "low", "high", "unit", "units", "p_holm", "paper", "margin", "verdict", "more_data"),
+)
 
 STUDY = Study(
     name="plested2019",
@@ -23,7 +33,7 @@ STUDY = Study(
     varied=("layers", "freeze", "n_per_class", "split", "target", "seed", "high_lr_layers", "decay_epochs"),
     unit=("split", "target"),
     figures=FIGURES,
-    tables=(TABLE1, AVERAGES, TABLE2, SELECTION),
+    tables=(CONTRASTS, TABLE1, AVERAGES, TABLE2, SELECTION),
     claims=claims_of(claims_protocols, claims_layers, claims_rates, claims_freezing),
     published=published.numbers,
 )

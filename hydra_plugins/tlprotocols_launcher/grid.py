@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
@@ -29,8 +28,6 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, 
 class GridSweeper(BasicSweeper):
     """Leaves the checking of cells to the launcher, which composes them once instead of twice, and writes no folder."""
 
-    study: ClassVar[Path | None] = None  # file of a study, whose cells take the place of the grid: `python -m sweeps`
-
     def __init__(self, params: dict[str, str] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
 
@@ -41,7 +38,7 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None
         by_sweep = self._cells(arguments)
         jobs = self.launcher.launch([cell for cells in by_sweep.values() for cell in cells], initial_job_idx=0)
-        if self.study and self.config.hydra.launcher.get("dry_run"):
+        if studies.requested and self.config.hydra.launcher.get("dry_run"):
             from tlprotocols.launching.driver import new_by_sweep
 
             print(new_by_sweep(by_sweep, Composer(self.hydra_context.config_loader, self.config)))
@@ -51,8 +48,8 @@ class GridSweeper(BasicSweeper):
         return jobs
 
     def _cells(self, arguments: list[str]) -> dict[str, list[list[str]]]:
-        if self.study:
-            return studies.cells_by_sweep(self.study, arguments)
+        if studies.requested:
+            return studies.cells_by_sweep(studies.requested, arguments)
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         (cells,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)

@@ -144,7 +144,7 @@ def build_frozen(tlp: CommandLine, *overrides: str) -> Config:
 
 
 def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
-    sweep = ["layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=5", "model.width=1"]
+    sweep = ["layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "model.width=2"]
     sweep += ["hydra.launcher.mem_gb=1", "hydra.launcher.pack_minutes=0"]
     tlp.slurm(*sweep, "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
     by_n = {}
@@ -199,7 +199,7 @@ def test_editing_a_yaml_file_after_submission_changes_nothing(tlp: CommandLine, 
     tlp.environment["PYTHONPATH"] = str(tmp_path / "copy")
     tlp.always = [word for word in tlp.always if not word.startswith("epochs")]
     tlp.slurm("layers=0", "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
-    recipe = tmp_path / "copy" / "conf" / "recipe" / "small.yaml"
+    recipe = tmp_path / "copy" / "conf" / "recipe" / "training" / "small.yaml"
     was = int(re.findall(r"^epochs: (\d+)", recipe.read_text(), re.MULTILINE)[0])
     recipe.write_text(recipe.read_text().replace(f"epochs: {was}", "epochs: 1"))
     (folder,) = (tlp.results / "runs").iterdir()

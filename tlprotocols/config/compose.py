@@ -1,4 +1,4 @@
-"""From the command line to a `Config`: composition by Hydra, types and ranges by `reader`. OmegaConf stops here."""
+"""From the command line to a `Config`: composition by Hydra, types and ranges by `validate`. OmegaConf stops here."""
 
 import copy
 import typing
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlprotocols.config.schema import Config
-from tlprotocols.config.validate import read, unknown
+from tlprotocols.config.validate import read, unknown, with_depths
 from tlprotocols.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
@@ -90,7 +90,7 @@ class Composer:
             template = self._template(tuple(str(o.input_line) for o in parsed if o.key_or_group in self.groups))
             values = [o for o in parsed if o.key_or_group not in self.groups]
             cell = _assigned(template, values) or self._merged(template, values)
-            config: Config = read(Config, cell)
+            config: Config = read(Config, with_depths(cell))
             check_protocol(config, cell, template.protocol)
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
@@ -146,7 +146,9 @@ def check_protocol(config: Config, cell: Mapping[str, Any], protocol: Mapping[st
     whole: Any = {**cell, "protocol": protocol}
     if "${" in repr(protocol):
         whole = OmegaConf.to_container(OmegaConf.create(whole), resolve=True)
-    for key, value in _leaves(whole["protocol"]):
+    for key, value in _leaves(with_depths({"model": cell["model"], **whole["protocol"]})):
+        if key.startswith("model."):
+            continue
         found = attrgetter(key)(config) if key != "name" else value
         if found != value:
             raise ConfigError(

@@ -60,7 +60,9 @@ def base_of(config: Config) -> Config | None:
     recipe: Factors = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("name", "lr")}
     lr = Rates(high=base.lr.high, low=base.lr.high, step=base.lr.step, gamma=base.lr.gamma, layers={})
     whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step, "schedule": "own_clock"}
-    scratch = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
+    scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
+    if base.name == "trained":  # other classes: nothing of them is tested on
+        scratch["test_per_class"] = 0
     changes: Factors = {
         **recipe,
         **whole,

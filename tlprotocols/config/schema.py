@@ -12,10 +12,11 @@ from tlprotocols.config.models import MODELS, ModelSpec
 from tlprotocols.errors import ConfigError
 
 SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both")
-AUGMENTS = ("none", "crop", "flip", "crop_flip")
+AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
 BASES = ("trained", "self", "none")
+DEPTHS = ("all", "all-K")  # of a model: all layers that can be copied or frozen, or all layers at all; all but K
 CLASSES = ("random", "yosinski", "natman", "groups")
 
 
@@ -139,17 +140,18 @@ class Machine:
 class Config(Recipe):
     """One run: everything that decides its numbers, and the settings of the machine."""
 
-    layers: int = factor("first layers copied from the base network; 0: no transfer", low=0)
-    freeze: int = factor("first layers that never learn", low=0)
+    layers: int = factor("first layers copied from the base network; 0: no transfer", low=0, choices=DEPTHS)
+    freeze: int = factor("first layers that never learn", low=0, choices=DEPTHS)
     freeze_random: bool = factor("allow freeze > layers, that is layers frozen at their random weights")
     n_per_class: int | str = factor("training images per target class, nested, or full", low=1, choices=("full",))
+    test_per_class: int = factor("last training images per target class that are only tested on", low=0, legacy=0)
     subset: str = factor(
         "which images: the first in file order, or a random order by seed", choices=("first", "random")
     )
     split: int = factor("which class split", low=0, high=2**32 - 1)
     target: str = factor("which half of the split is learned; the other half is the source", choices=("A", "B"))
     seed: int = factor("which replicate of initialisation and order", low=0)
-    high_lr_layers: int = factor("last layers that start at lr.high; the others start at lr.low", low=0)
+    high_lr_layers: int = factor("last layers that start at lr.high; the rest at lr.low", low=0, choices=DEPTHS)
     decay_epochs: int = factor("epochs before the high rate falls", low=0)
     schedule: str = factor("what decay_epochs does (docs/fidelity.md, reading 3)", choices=SCHEDULES)
     lr: Rates = factor("learning rates")

@@ -15,6 +15,8 @@ from omegaconf import OmegaConf
 
 from tlprotocols.errors import ConfigError
 
+requested: Path | None = None  # the file whose cells take the place of the grid: `python -m sweeps NAME` sets it
+
 
 def cells(file: Path, arguments: list[str]) -> list[list[str]]:
     """The cells of a sweep or study, in the files' order. Equal cells of several sweeps stay several here; the plan

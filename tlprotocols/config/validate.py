@@ -4,19 +4,35 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tlprotocols.config.models import MODELS
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError
 
+DEPTH = re.compile(r"all(?:-(\d+))?")
+
 
 def build(values: Mapping[str, Any]) -> Config:
-    """Typed and checked configuration of nested plain values, as YAML or a frozen configuration file holds them."""
-    config: Config = read(Config, values)
+    """Typed and checked configuration of nested plain values, as YAML or a saved configuration file holds them."""
+    config: Config = read(Config, with_depths(values))
     config.check()
     return config
+
+
+def with_depths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values with numbers of layers in place of `all` and `all-K`, which are relative to the model's depth."""
+    model = values.get("model")
+    spec = MODELS.get(str(model.get("name"))) if isinstance(model, Mapping) else None
+    found = dict(values)
+    for key, new in (("layers", 1), ("freeze", 1), ("high_lr_layers", 0)):  # the last layer is always new
+        depth = DEPTH.fullmatch(found[key]) if isinstance(found.get(key), str) else None
+        if spec and depth:
+            found[key] = max(0, len(spec.stages) - new - int(depth[1] or 0))
+    return found
 
 
 def read(kind: Any, values: Any, path: str = "") -> Any:
@@ -32,7 +48,7 @@ def read(kind: Any, values: Any, path: str = "") -> Any:
         if name in values:
             read_fields[name] = _value(hints[name], values[name], path + name, field.metadata)
         elif (legacy := field.metadata["legacy"]) is not dataclasses.MISSING:
-            read_fields[name] = legacy  # frozen, or written as a recipe, before the factor existed
+            read_fields[name] = legacy  # saved, or written as a recipe, before the factor existed
         else:
             raise ConfigError(path + name, "", "is missing from the configuration")
     return kind(**read_fields)

@@ -1,4 +1,4 @@
-"""Where images come from. Each source lists its classes and counts and says how one class is read; the store
+"""Where images come from. Each source lists its classes and counts and says how one class is decoded; the cache
 decodes them once, whatever the source."""
 
 import functools
@@ -15,7 +15,7 @@ Decoder = Callable[[int], np.ndarray]  # side -> all images of one class in file
 
 
 class Source(Protocol):
-    """What the store asks of a data set."""
+    """What the image cache needs of a data set."""
 
     classes: tuple[str, ...]
     counts: dict[str, tuple[int, ...]]  # images by part ("train", "val") and label
@@ -32,25 +32,25 @@ class Source(Protocol):
         """Read that content. `advance` receives numbers of images."""
 
     def decoder(self, part: str, label: int) -> Decoder:
-        """What reads one class, in whatever process: it carries that class alone, not a list of a million files."""
+        """What decodes one class, in whatever process: it carries that class alone, not a list of a million files."""
 
 
-def source(dataset: Dataset, store: str | Path) -> Source:
-    """The source that `dataset` names, listed once per process; `store` keeps what is known of its content.
+def source(dataset: Dataset, image_cache: str | Path) -> Source:
+    """The source that `dataset` names, listed once per process; `image_cache` keeps what is known of its content.
 
     Raises:
         ConfigError: the images are not there.
     """
-    return _listed(replace(dataset, fingerprint=""), Path(store).expanduser())
+    return _listed(replace(dataset, fingerprint=""), Path(image_cache).expanduser())
 
 
 def forget() -> None:
-    """List the images anew when they are asked for again: they may have changed since."""
+    """List the images anew at the next call: they may have changed since."""
     _listed.cache_clear()
 
 
 @functools.cache
-def _listed(dataset: Dataset, store: Path) -> Source:
+def _listed(dataset: Dataset, image_cache: Path) -> Source:
     if dataset.name == "glyphs":
         from tlprotocols.images.glyphs import Glyphs
 
@@ -61,4 +61,4 @@ def _listed(dataset: Dataset, store: Path) -> Source:
         return Cifar(dataset)
     from tlprotocols.images.folders import ImageFiles
 
-    return ImageFiles(dataset, store)
+    return ImageFiles(dataset, image_cache)

@@ -1,4 +1,4 @@
-"""The store: every image decoded once into one uint8 file per part, mapped into memory and shared by all processes.
+"""The image cache: every image decoded once into one uint8 file per part, mapped into memory, shared by all processes.
 
 A folder per data set, side and fingerprint holds, for each part, `train.u8`, rows (side, side, 3) class after class in
 file order, and `train.crc32`, a checksum per image. `done.json` has all classes with their counts, so that a worker
@@ -42,7 +42,7 @@ class ImageCache:
 
     @staticmethod
     def of(config: Config) -> "ImageCache":
-        """The store a run reads from; its folder need not exist yet."""
+        """The cache that a run reads from; its folder need not exist yet."""
         dataset, folder = config.dataset, Path(config.machine.image_cache).expanduser()
         fingerprint = dataset.fingerprint or source(dataset, folder).fingerprint[:16]
         return ImageCache(dataset, folder / f"{dataset.name}-{dataset.side}px-{fingerprint}-{LAYOUT}")
@@ -245,9 +245,9 @@ def decode(read: Decoder, side: int, images: Path, checksums: Path, place: int) 
 
 
 def images_needed(config: Config) -> set[Job]:
-    """Classes, by part, that must be in the store before the run starts: those it learns."""
-    labels = target_classes(config, ImageCache.of(config).classes)
-    return {(part, label) for part in ("train", "val") for label in labels}
+    """Classes, by part, that must be in the cache before the run starts: those it learns."""
+    cache = ImageCache.of(config)
+    return {(part, label) for part in cache.index["counts"] for label in target_classes(config, cache.classes)}
 
 
 def missing_images(configs: Iterable[Config]) -> dict[ImageCache, list[Job]]:

@@ -22,15 +22,16 @@ LAYOUTS = {
     " val/val_annotations.txt (tiny-imagenet-200.zip of Stanford's CS231n course)",
     "imagenet": "must hold train/WNID/*.JPEG and val/WNID/*.JPEG, the ILSVRC2012 archives unpacked a folder per class"
     " (image-net.org, registration needed)",
-    "folder": "must hold train/CLASS/image files and val/CLASS/image files (or test/), or CLASS/image files alone",
+    "folder": "must hold train/CLASS/image files and val/CLASS/image files (or test/, or both), or CLASS/image files"
+    " alone",
 }
 
 
 class ImageFiles:
     """The source of the store for images in files, a class per folder, in torchvision's order of names."""
 
-    def __init__(self, dataset: Dataset, store: Path) -> None:
-        """List the files; `store` keeps the digests of their content.
+    def __init__(self, dataset: Dataset, image_cache: Path) -> None:
+        """List the files; `image_cache` keeps the digests of their content.
 
         Raises:
             ConfigError: the root is not laid out as the data set needs.
@@ -51,7 +52,7 @@ class ImageFiles:
             for part, files in sorted(self.files.items())
             for name, found in zip(self.classes, files, strict=True)
         }
-        self.digests = Digests(self.root, by_class, store)
+        self.digests = Digests(self.root, by_class, image_cache)
 
     @property
     def unread(self) -> int:
@@ -138,15 +139,18 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _two_trees(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
-    val = next((root / name for name in ("val", "test") if (root / name).is_dir()), None)
-    if not (root / "train").is_dir() or val is None:
+    """train/ and val/; where there is a test/, too, it is the part to report on, and without a val/ it is that."""
+    there = [name for name in ("val", "test") if (root / name).is_dir()]
+    if dataset.name == "imagenet":  # its test images have no classes
+        there = there[:1]
+    if not (root / "train").is_dir() or not there:
         raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
     classes = _subfolders(root / "train")
-    if classes != _subfolders(val):
-        odd = sorted(set(classes) ^ set(_subfolders(val)))
-        raise ConfigError("dataset.root", dataset.root, f"train/ and {val.name}/ have different classes: {odd[:5]}")
-    trees = {"train": root / "train", "val": val}
-    return tuple(classes), {part: [_images_in(tree / name) for name in classes] for part, tree in trees.items()}
+    for name in there:
+        if odd := sorted(set(classes) ^ set(_subfolders(root / name))):
+            raise ConfigError("dataset.root", dataset.root, f"train/ and {name}/ have different classes: {odd[:5]}")
+    trees = dict(zip(("train", "val", "test"), ("train", *there), strict=False))
+    return tuple(classes), {part: [_images_in(root / tree / name) for name in classes] for part, tree in trees.items()}
 
 
 def _any_tree(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:

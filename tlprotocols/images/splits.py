@@ -1,7 +1,7 @@
 """Which classes are source and which are target, and which images of a class are used: pure functions of labels."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -48,29 +48,47 @@ def target_classes(config: Config, classes: Sequence[str]) -> list[int]:
     return halves(config, classes)[config.target]
 
 
-def chosen(config: Config, label: int, count: int) -> np.ndarray:
-    """Positions within one class of the images a run trains on, in ascending order.
+def part_of(config: Config, part: str, counts: Mapping[str, Sequence[int]]) -> str | None:
+    """The part of the image source in which a part of the run lies: `test` is the end of the training images of each
+    target class (`test_per_class`), or the source's own test images. None if the run has no such part."""
+    if part == "test" and config.test_per_class:
+        return "train"
+    return part if part in counts else None
 
-    Nested in `n_per_class` either way: the first n in file order (paper sec. 2), or the first n of a random order
-    that `seed` decides.
+
+def chosen(config: Config, part: str, label: int, count: int) -> np.ndarray:
+    """Positions within one class, of `count` images, of those that a run uses in one part, in ascending order.
+
+    All for validation and testing, but the last `test_per_class` training images are for testing alone. For training,
+    nested in `n_per_class` either way: the first n in file order (paper sec. 2), or the first n of a random order that
+    `seed` decides.
     """
-    n = count if config.n_per_class == "full" else int(config.n_per_class)
+    if part != "train":
+        return np.arange(count - config.test_per_class if part == "test" and config.test_per_class else 0, count)
+    left = count - config.test_per_class
+    n = left if config.n_per_class == "full" else int(config.n_per_class)
     if config.subset == "first":
         return np.arange(n)
-    order = np.argsort(uniform(stream("subset", config.seed, label), np.arange(count)), kind="stable")
+    order = np.argsort(uniform(stream("subset", config.seed, label), np.arange(left)), kind="stable")
     return np.sort(order[:n])
 
 
-def check_counts(config: Config, classes: Sequence[str], counts: Sequence[int], key: str = "n_per_class") -> None:
-    """Refuse more images per class than some class has."""
-    if config.n_per_class == "full":
-        return
+def check_counts(
+    config: Config, classes: Sequence[str], counts: Mapping[str, Sequence[int]], key: str = "n_per_class"
+) -> None:
+    """Refuse more images per class than some class has, and two sets of test images."""
+    if config.test_per_class and "test" in counts:
+        raise ConfigError("test_per_class", config.test_per_class, "must be 0: this data set has its own test images")
+    least = 1 if config.n_per_class == "full" else int(config.n_per_class)
     for label in target_classes(config, classes):
-        if counts[label] < int(config.n_per_class):
+        left = counts["train"][label] - config.test_per_class
+        if left < least:
+            kept = f", and test_per_class keeps {config.test_per_class}" if config.test_per_class else ""
             raise ConfigError(
                 key,
                 config.n_per_class,
-                f"class {classes[label]} has only {counts[label]} training images; give at most that, or full",
+                f"class {classes[label]} has only {counts['train'][label]} training images{kept};"
+                f" give at most {max(left, 0)}, or full",
             )
 
 

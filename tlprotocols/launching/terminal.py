@@ -176,7 +176,7 @@ def _number(key: str, value: float | None) -> str:
 
 
 def cautions(planned: Plan) -> list[str]:
-    """What a reader of the table should know of it, a line each."""
+    """What somebody who reads the table should know, a line each."""
     scratch = [run.config for run in planned.requested if run.config.layers == 0]
     slow = max((slow_layers(config) for config in scratch), default=0)
     if not slow:

@@ -52,8 +52,7 @@ def cost(plan: Plan, here: bool) -> Cost:
         known = [rate for by_run in found for rate in by_run.values()]
         guessed |= not known
         rate = median(known) if known else guess(run.config)
-        evaluated = run.images + run.val_images  # once, at the end, and forward only
-        seconds[run.id] = (run.image_passes + evaluated / 3) / rate
+        seconds[run.id] = (run.image_passes + run.evaluated / 3) / rate  # evaluated: forward only
     return Cost(seconds, guessed)
 
 

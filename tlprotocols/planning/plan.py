@@ -5,7 +5,7 @@ It reads what earlier runs left on disk, starts nothing and writes nothing.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -27,7 +27,7 @@ class Run:
     role: str  # "base": its weights are copied from, so it keeps them; "run" otherwise
     base: str | None  # id of the run that must be finished before
     images: int  # training images of an epoch
-    val_images: int
+    evaluated: int  # images that are only evaluated, once, at the end
 
     @property
     def image_passes(self) -> int:
@@ -126,10 +126,10 @@ def resolved(config: Config) -> Config:
         precision=precision(config.precision, machine),
         base=dataclasses.replace(config.base, precision=precision(config.base.precision, machine)),
     )
-    check_counts(config, listed.classes, listed.counts["train"])
+    check_counts(config, listed.classes, listed.counts)
     base = base_of(config)
     if base is not None:
-        check_counts(base, listed.classes, listed.counts["train"], "base.n_per_class")
+        check_counts(base, listed.classes, listed.counts, "base.n_per_class")
     return config
 
 
@@ -162,8 +162,9 @@ def _finished(runs: Mapping[str, Run]) -> dict[str, Row]:
 
 def _run(config: Config, role: str) -> Run:
     base, listed = base_of(config), source(config.dataset, config.machine.image_cache)
-    counts: Sequence[int] = listed.counts["train"]
     labels, n = target_classes(config, listed.classes), config.n_per_class
-    images = sum(counts[label] for label in labels) if n == "full" else len(labels) * int(n)
-    val_images = sum(listed.counts["val"][label] for label in labels)
-    return Run(run_id(config), config, role, run_id(base) if base else None, images, val_images)
+    train, kept = sum(listed.counts["train"][label] for label in labels), len(labels) * config.test_per_class
+    images = train - kept if n == "full" else len(labels) * int(n)
+    test = sum(listed.counts["test"][label] for label in labels) if "test" in listed.counts else kept
+    evaluated = images + test + sum(listed.counts["val"][label] for label in labels)
+    return Run(run_id(config), config, role, run_id(base) if base else None, images, evaluated)

@@ -1,4 +1,4 @@
-"""Weights and resume states as safetensors, written aside and renamed: nothing here loads a pickle."""
+"""Weights and resume states as safetensors, written atomically: nothing here loads a pickle."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from tlprotocols.training.transfer import weights
 
 @dataclass
 class State:
-    """Where a training stands between two epochs, beside its weights and momenta."""
+    """The state of a training between two epochs, without its weights and momenta."""
 
     done: int = 0  # epochs
     seconds: float = 0.0

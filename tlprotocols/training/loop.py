@@ -27,7 +27,7 @@ MOVED_AT_ONCE = 4096  # images
 class Images:
     """The images of one part that a run uses."""
 
-    stored: torch.Tensor  # uint8 (N, side, side, 3): the whole part, usually mapped from the store
+    stored: torch.Tensor  # uint8 (N, side, side, 3): the whole part, usually mapped from the image cache
     rows: np.ndarray  # int64 (n,): which of them
     labels: torch.Tensor  # int64 (n,): unit of the last layer
     device: torch.device
@@ -37,7 +37,7 @@ class Images:
         return len(self.rows)
 
     def __getitem__(self, which: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (B, side, side, 3) and labels (B,) at these places (which lie beside `labels`), on the device."""
+        """Images (B, side, side, 3) and labels (B,) at these places (an index into `labels`), on the device."""
         if self.resident:
             return self.stored[which], self.labels[which]
         rows = torch.from_numpy(self.rows)[which]
@@ -49,7 +49,7 @@ class Images:
         return pair[0].to(self.device, non_blocking=True), pair[1].to(self.device, non_blocking=True)
 
     def on_device(self) -> "Images":
-        """The same images on their device, if there is room for them beside the network."""
+        """The same images on their device, if its memory has room for them and the network."""
         size = len(self) * self.stored[0].numel()
         if self.device.type == "cpu" or size > _gpu_memory_budget(self.device):
             return self

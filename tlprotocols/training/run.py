@@ -21,7 +21,7 @@ from tlprotocols.config.schema import Config
 from tlprotocols.errors import Stopped
 from tlprotocols.hardware import device, device_name
 from tlprotocols.images.cache import ImageCache, images_needed
-from tlprotocols.images.splits import chosen, target_classes
+from tlprotocols.images.splits import chosen, part_of, target_classes
 from tlprotocols.randomness import stream
 from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
 from tlprotocols.training import checkpoints, models, optimizers, transfer
@@ -40,7 +40,7 @@ class Attempt:
     paths: Files
     base: Row  # columns that say what it copies from
     advance: Callable[[int], None]  # receives the images trained on, after every epoch
-    stop: Callable[[], bool]  # whether to save the state and leave, asked after every epoch
+    stop: Callable[[], bool]  # whether to save the state and leave, called after every epoch
 
     @property
     def of(self) -> str:
@@ -59,6 +59,7 @@ class Data:
 
     train: Images
     val: Images
+    test: Images | None  # nothing is ever chosen by it
 
     @property
     def classes(self) -> int:
@@ -128,25 +129,26 @@ def _write(row: Row, state: State, attempt: Attempt) -> None:
 def load_images(config: Config, where: torch.device, log: Callable[[str], None]) -> Data:
     """The images of a run, decoded if they are not yet, on the device if they fit there."""
     ImageCache.of(config).ensure(images_needed(config), workers=1)
-    return Data(selected(config, "train", where, log), selected(config, "val", where, log))
+    has_test = part_of(config, "test", ImageCache.of(config).index["counts"]) is not None
+    test = selected(config, "test", where, log) if has_test else None
+    return Data(selected(config, "train", where, log), selected(config, "val", where, log), test)
 
 
 def selected(config: Config, part: str, where: torch.device, log: Callable[[str], None] = lambda line: None) -> Images:
-    """The images of one part that the run uses: its classes, its first n of each for training, all for validation.
+    """The images of one part that the run uses: its classes, and of each those that `splits.chosen` says.
 
     Each has been compared with its checksum; `log` receives which classes had to be decoded again.
     """
     cache = ImageCache.of(config)
-    labels, offsets = target_classes(config, cache.classes), cache.offsets(part)
-    counts = [cache.counts(part)[label] for label in labels]
-    places = [
-        chosen(config, label, n) if part == "train" else np.arange(n) for label, n in zip(labels, counts, strict=True)
-    ]
+    kept = part_of(config, part, cache.index["counts"])
+    assert kept is not None
+    labels, offsets = target_classes(config, cache.classes), cache.offsets(kept)
+    places = [chosen(config, part, label, cache.counts(kept)[label]) for label in labels]
     rows = np.concatenate([offsets[label] + place for label, place in zip(labels, places, strict=True)])
-    for name in cache.verify(part, rows):
+    for name in cache.verify(kept, rows):
         log(f"the image cache was damaged: class {name} was decoded again ({part})")
     units = np.repeat(np.arange(len(labels)), [len(place) for place in places])
-    return Images(torch.from_numpy(cache.rows(part)), rows, torch.from_numpy(units), where).on_device()
+    return Images(torch.from_numpy(cache.rows(kept)), rows, torch.from_numpy(units), where).on_device()
 
 
 def network(config: Config, classes: int, digest: str | None = None) -> models.Network:
@@ -219,6 +221,7 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "val_loss": tested.loss,
         "val_top1": tested.top1,
         **_halves(tested, data.val.labels.cpu().numpy()),
+        **_test(net, data.test, config),
         **({"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])} if config.curve else {}),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
@@ -227,6 +230,14 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "updates": state.done * math.ceil(images / config.batch_size),
         "images_per_second": round(state.done * images / state.seconds, 1),
     }
+
+
+def _test(net: models.Network, images: Images | None, config: Config) -> Row:
+    """Accuracy and loss on images that nothing was chosen by."""
+    if images is None:
+        return {"test_top1": None, "test_loss": None, "test_images": 0}
+    score = evaluate(net, config, images)
+    return {"test_top1": score.top1, "test_loss": score.loss, "test_images": len(images)}
 
 
 def _finite(net: models.Network, *losses: float) -> bool:

@@ -112,7 +112,7 @@ def _slots(per_gpu: int) -> list[str | None]:
 
 
 def _on_event(what: str, run: Run | None, detail: object) -> None:
-    """Print what happens into the job's log, and note beside a run that it began."""
+    """Print what happens into the job's log, and record when a run began."""
     if run is None or what == "advance":
         return
     paths = Files(Path(run.config.results_dir), run.id)

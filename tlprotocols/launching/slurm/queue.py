@@ -1,4 +1,4 @@
-"""What SLURM knows, in few calls and without sacct; and the record of which job has which run, kept beside the run."""
+"""What SLURM knows, in few calls and without sacct; and the record, in a run's folder, of the job that has the run."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ class JobRecord:
             return None
 
     def write(self, paths: Files) -> None:
-        """Put it beside the run."""
+        """Write it into the run's folder."""
         write_atomic(_file(paths), json.dumps(dataclasses.asdict(self)))
 
 

@@ -1,0 +1,95 @@
+"""The declared contrasts: four verdicts, on tables whose truth is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.contrasts import ALPHA, VERDICTS, Contrast, decide
+from analysis.frame import Missing
+from analysis.plested2019 import STUDY
+from analysis.plested2019.contrasts import PRIMARY
+from tests import synthetic
+
+
+def contrast(values, direction=1, margin=1.0, name="a"):
+    series = pd.Series(
+        values, index=pd.MultiIndex.from_tuples([(u, 0) for u in range(len(values))], names=["unit", "seed"])
+    )
+    return Contrast(name, "sec. 0", "sentence", "statistic", direction, None, margin, "points", lambda rows: series)
+
+
+@pytest.mark.parametrize(
+    ("values", "direction", "verdict"),
+    [
+        ([5.0, 5.1, 4.9, 5.2], 1, "supported"),
+        ([5.0, 5.1, 4.9, 5.2], -1, "contradicted"),
+        ([-5.0, -5.1, -4.9, -5.2], -1, "supported"),
+        ([0.1, -0.1, 0.05, -0.05], 1, "no effect of the paper's size"),
+        ([5.0, -4.0, 3.0, -2.0], 1, "undecided"),
+        ([-3.0, -2.0, -8.0, 1.0], 1, "undecided"),
+    ],
+)
+def test_each_of_the_four_verdicts(values, direction, verdict):
+    (row,) = decide([contrast(values, direction)], None).to_dict("records")
+    assert row["verdict"] == verdict
+    assert row["verdict"] in VERDICTS
+    assert bool(row["more_data"]) is (verdict == "undecided")
+
+
+def test_a_family_is_holm_adjusted_and_its_intervals_are_wider():
+    one = decide([contrast([1.0, 2.0, 1.5, 1.2])], None).iloc[0]
+    ten = decide([contrast([1.0, 2.0, 1.5, 1.2], name=str(k)) for k in range(10)], None).iloc[0]
+    assert ten["p_holm"] == pytest.approx(min(1, 10 * one["p"]))
+    assert ten["family_low"] < one["family_low"] < one["effect"]
+    assert (ten["low"], ten["high"]) == (one["low"], one["high"])
+
+
+def test_a_contrast_that_was_not_run_says_so():
+    def missing(rows):
+        raise Missing("No finished runs with layers=6.")
+
+    absent = Contrast("b", "", "", "", 1, None, 1.0, "points", missing)
+    rows = decide([absent, contrast([1.0])], None)
+    assert rows["verdict"].tolist() == ["undecided", "undecided"]
+    assert rows["more_data"].tolist() == [
+        "not run: No finished runs with layers=6.",
+        "not run: Fewer than two units are finished.",
+    ]
+
+
+def test_the_declared_family_has_ten_contrasts_with_directions_and_margins():
+    assert len(PRIMARY) == 10
+    assert len({c.name for c in PRIMARY}) == 10
+    for c in PRIMARY:
+        assert c.direction in (1, -1)
+        assert c.margin > 0
+        assert c.paper is None or c.margin == pytest.approx(c.paper / 2)
+
+
+def verdicts(truth):
+    rows = STUDY.rows(synthetic.table(truth, noise=0.05, sizes=(10, 25, 50, 100)))
+    return decide(PRIMARY, rows).set_index("contrast")["verdict"]
+
+
+def test_in_the_papers_world_the_contrasts_are_supported():
+    found = verdicts(synthetic.paper)
+    expected = {c.name for c in PRIMARY} - {"optimal_at_10", "common_over_none"}  # not printed so in that world
+    assert {name for name in expected if found[name] == "supported"} == expected
+
+
+def test_in_the_mirrored_world_they_are_contradicted():
+    found = verdicts(synthetic.mirrored)
+    assert found["one_high_layer"] == found["low_decay"] == found["gap_over_layers"] == "contradicted"
+
+
+@pytest.mark.parametrize("units", [4, 8])
+def test_under_the_null_a_family_says_something_false_in_at_most_five_percent_of_studies(units):
+    """The real size: 400 studies of ten contrasts without any effect; five percent plus three standard errors."""
+    draw = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        family = [contrast(draw.normal(0, 1, units), name=str(k)) for k in range(10)]
+        wrong += bool(decide(family, None)["verdict"].isin(["supported", "contradicted"]).any())
+    assert wrong / 400 <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / 400)

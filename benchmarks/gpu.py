@@ -50,6 +50,9 @@ STUDY = (
 )  # image passes: four bases of half of ILSVRC, a thousand runs, 6 M on average
 
 
+# A copy of what conf/ says, held equal to it by a test. To read conf/ itself takes Hydra's composition (defaults lists,
+# interpolations) and a YAML parser, and a machine that has torch alone has neither; a file written from conf/ would be
+# a copy too, which nobody can read beside the numbers that it explains.
 def configuration(batch: int = 128, precision: str = "bf16", epochs: int = 90, pixels: int = 224) -> Config:
     """`load("dataset=imagenet", "layers=0")`, without Hydra."""
     recipe = {

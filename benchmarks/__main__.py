@@ -31,29 +31,29 @@ def main() -> None:
         "--write", action="store_true", help="also write benchmarks/results_quick.md, or results_full.md"
     )
     parser.add_argument("--repetitions", type=int, help=f"of {', '.join(REPEATED)}, in place of three")
-    asked = parser.parse_args()
-    if wrong := set(asked.names) - set(NAMES):
+    args = parser.parse_args()
+    if wrong := set(args.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(wrong)}; there are {', '.join(NAMES)}")
     os.environ |= ONE_THREAD  # as in our workers, and before torch is imported
     console = Console(width=None if os.isatty(1) else 140, highlight=False)
     console.print(machine())
-    for name in asked.names or NAMES:
+    for name in args.names or NAMES:
         begun = time.monotonic()
         module = importlib.import_module(f"benchmarks.{name}")
-        repeated = {"repetitions": asked.repetitions} if asked.repetitions and name in REPEATED else {}
-        tables: Tables = module.measure(asked.full, root=asked.root, **repeated)
+        repeated = {"repetitions": args.repetitions} if args.repetitions and name in REPEATED else {}
+        tables: Tables = module.measure(args.full, root=args.root, **repeated)
         if not tables:
             console.print(f"{name}: needs --root\n")
             continue
         for title, rows in tables.items():
             console.print(shown(title, rows))
         console.print(f"{name}: {time.monotonic() - begun:.0f} s\n")
-        if asked.write:
-            line = f"python -m benchmarks {name}" + " --root PATH" * bool(asked.root) + " --full" * asked.full
-            line += f" --repetitions {asked.repetitions}" * bool(repeated)
+        if args.write:
+            line = f"python -m benchmarks {name}" + " --root PATH" * bool(args.root) + " --full" * args.full
+            line += f" --repetitions {args.repetitions}" * bool(repeated)
             measured = f"{machine()}; {datetime.now(UTC):%Y-%m-%d}; `{line}`"
-            head = f"{module.__doc__.splitlines()[0]}\n\n{measured}\n"
-            write(name, "full" if asked.full else "quick", "\n".join([head, *starmap(markdown, tables.items())]))
+            head = f"{str(module.__doc__).splitlines()[0]}\n\n{measured}\n"
+            write(name, "full" if args.full else "quick", "\n".join([head, *starmap(markdown, tables.items())]))
 
 
 def write(name: str, kind: str, text: str) -> None:

@@ -50,6 +50,9 @@ STUDY = (
 )  # image passes: four bases of half of ILSVRC, a thousand runs, 6 M on average
 
 
+# A copy of what conf/ says, held equal to it by a test. To read conf/ itself takes Hydra's composition (defaults lists,
+# interpolations) and a YAML parser, and a machine that has torch alone has neither; a file written from conf/ would be
+# a copy too, which nobody can read beside the numbers that it explains.
 def configuration(batch: int = 128, precision: str = "bf16", epochs: int = 90, pixels: int = 224) -> Config:
     """`load("dataset=imagenet", "layers=0")`, without Hydra."""
     recipe = {
@@ -195,7 +198,7 @@ def synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str 
 
 def _captured(step: Callable[[], None], sgd: torch.optim.SGD) -> Callable[[], None]:
     """The step as a CUDA graph."""
-    aside = torch.cuda.Stream()
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(3):
@@ -278,9 +281,9 @@ def together(
 ) -> Row:
     """Images/s of several processes on one device, each training on its own, that begin when all are ready."""
     context, limit = get_context("spawn"), bench.left()
-    asked = str(bench.device), bench.pixels, batch, precision, count, seconds
+    arguments = str(bench.device), bench.pixels, batch, precision, count, seconds
     with context.Pool(runs, _meet, (context.Barrier(runs, timeout=limit),)) as pool:
-        return combined(pool.starmap_async(one, [asked] * runs, chunksize=1).get(limit))
+        return combined(pool.starmap_async(one, [arguments] * runs, chunksize=1).get(limit))
 
 
 def combined(windows: list[Window]) -> Row:
@@ -448,22 +451,22 @@ def main() -> None:
     parser.add_argument("--out", help="file for the numbers, as JSON")
     parser.add_argument("--minutes", type=float, default=8.5, help="when to stop")
     parser.add_argument("--compiled", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.compiled:
-        batch, precision, pixels = json.loads(asked.compiled)
+    args = parser.parse_args()
+    if args.compiled:
+        batch, precision, pixels = json.loads(args.compiled)
         bench = Bench(torch.device("cuda"), time.monotonic() + 600, pixels=pixels)
         print(json.dumps(synthetic(bench, batch, precision, "compiled")))
         return
-    bench = measured(asked.minutes)
+    bench = measured(args.minutes)
     name = torch.cuda.get_device_name() if bench.device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
     print(f"\n{name}, torch {torch.__version__}, {bench.pixels} px, {bench.classes} classes")
     for table, rows in bench.rows.items():
         print(f"\n{table}\n" + "\n".join(printed(rows)))
     said = list(conclusions(bench))
     print("\n" + "\n".join([*said, *(f"skipped: {what}" for what in bench.skipped)]))
-    if asked.out:
+    if args.out:
         content = {"machine": name, "torch": torch.__version__, "pixels": bench.pixels, "tables": bench.rows}
-        Path(asked.out).write_text(json.dumps(content | {"said": said, "skipped": bench.skipped}, indent=1))
+        Path(args.out).write_text(json.dumps(content | {"said": said, "skipped": bench.skipped}, indent=1))
 
 
 if __name__ == "__main__":

@@ -51,16 +51,16 @@ def compared(job: "Job", repetitions: int) -> Tables:
     for seed in range(repetitions):
         theirs.append(job.conventional(seed))
         mine.append(job.ours(f"seed={seed}", f"machine.image_cache={job.scratch}/store{seed}"))
-    beside = median(seconds for seconds, _ in theirs)
+    reference = median(seconds for seconds, _ in theirs)
     planned = job.planned(f"seed={repetitions}", f"machine.image_cache={job.scratch}/store{repetitions - 1}")
-    rows = [_row("conventional", theirs, beside), _row("ours, decoding included", mine, beside)]
-    return {job.title: [row | {"planned": told} for row, told in zip(rows, (None, planned), strict=True)]}
+    rows = [_row("conventional", theirs, reference), _row("ours, decoding included", mine, reference)]
+    return {job.title: [row | {"planned": seconds} for row, seconds in zip(rows, (None, planned), strict=True)]}
 
 
-def _row(way: str, outcomes: Sequence[Outcome], beside: float) -> Row:
+def _row(way: str, outcomes: Sequence[Outcome], reference: float) -> Row:
     seconds = [took for took, _ in outcomes]
     row: Row = {"way": way, "runs": len(seconds), "seconds": median(seconds), "from": min(seconds), "to": max(seconds)}
-    row["faster by"] = round(beside / median(seconds), 2)
+    row["faster by"] = round(reference / median(seconds), 2)
     for n in outcomes[0][1]:
         found = [100 * accuracy[n] for _, accuracy in outcomes]
         row[f"top-1 {n}"] = f"{mean(found):.1f}% ({min(found):.1f} to {max(found):.1f})"
@@ -132,8 +132,8 @@ class Job:
         """Seconds that the plan of our command line says."""
         _, line = self._line(*overrides, "hydra.launcher.dry_run=true")
         line += [f"results_dir={self.last}"] if self.last else []  # the rows of the last sweep say the throughput
-        _, told = _timed(["tlprotocols", *line], self.scratch)
-        (hours,) = re.findall(r"hours=([\d.]+)", told)
+        _, printed = _timed(["tlprotocols", *line], self.scratch)
+        (hours,) = re.findall(r"hours=([\d.]+)", printed)
         return 3600 * float(hours)
 
     def _line(self, *overrides: str) -> tuple[Path, list[str]]:
@@ -151,9 +151,9 @@ class Job:
         (out / "recipe.json").write_text(json.dumps(config))
         (out / "split.json").write_text(json.dumps({"source": self.source, "target": self.target}))
         files = [f"recipe={out / 'recipe.json'}", f"split={out / 'split.json'}"]
-        asked = [f"seed={seed}", f"root={self.tree}", f"out={out}", *files]
+        arguments = [f"seed={seed}", f"root={self.tree}", f"out={out}", *files]
         hydra = ["hydra/launcher=basic", f"hydra.sweep.dir={out}/hydra"]
-        seconds, _ = _timed(["benchmarks.conventional", "-m", *self.grid, *asked, *hydra], self.scratch)
+        seconds, _ = _timed(["benchmarks.conventional", "-m", *self.grid, *arguments, *hydra], self.scratch)
         rows = [json.loads(file.read_text()) for file in out.glob("*-*.json")]
         ns = sorted({row["n_per_class"] for row in rows})
         return seconds, {f"n={n}": mean(row["val_top1"] for row in rows if row["n_per_class"] == n) for n in ns}

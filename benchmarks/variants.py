@@ -36,12 +36,12 @@ def contiguous() -> None:
     import torch
 
     torch.channels_last = torch.contiguous_format
-    from tlprotocols.training import loop as train
-    from tlprotocols.training import shards as gradient
+    from tlprotocols.images.augment import normalize
+    from tlprotocols.training import loop, shards
 
-    before = train.normalize
-    for module in (gradient, train):
-        module.normalize = lambda images, dataset: before(images, dataset).contiguous()  # type: ignore[attr-defined]
+    patched: tuple[Any, ...] = (loop, shards)
+    for module in patched:
+        module.normalize = lambda images, dataset: normalize(images, dataset).contiguous()
 
 
 def loader() -> None:
@@ -49,9 +49,10 @@ def loader() -> None:
     import torch
     from torch.utils.data import DataLoader, Subset
 
+    from tlprotocols.config.schema import Config
+    from tlprotocols.images.cache import ImageCache
     from tlprotocols.images.folders import read_image
-    from tlprotocols.training import loop as train
-    from tlprotocols.training import run
+    from tlprotocols.training import loop, run
 
     class Pictures(torch.utils.data.Dataset):
         def __init__(self, files: list[str], side: int) -> None:
@@ -63,8 +64,8 @@ def loader() -> None:
         def __len__(self) -> int:
             return len(self.files)
 
-    class Decoded(train.Images):
-        """Decodes what it is asked for."""
+    class Decoded(loop.Images):
+        """Decodes the images that are read."""
 
         def __getitem__(self, which: Any) -> Any:
             rows = self.rows[which.numpy() if isinstance(which, torch.Tensor) else which]
@@ -73,8 +74,8 @@ def loader() -> None:
 
     before = run.selected
 
-    def selected(config: Any, part: str, where: Any) -> Any:
-        images, source = before(config, part, where), run.ImageCache.of(config).source
+    def selected(config: Config, part: str, where: torch.device, log: Callable[[str], None] = print) -> loop.Images:
+        images, source = before(config, part, where, log), ImageCache.of(config).source
         files = [file for found in source.files[part] for file in found]  # type: ignore[attr-defined]
         PICTURES[id(images.stored)] = Pictures(files, config.dataset.side)
         return Decoded(images.stored, images.rows, images.labels, where)
@@ -135,9 +136,10 @@ def main() -> None:
     if name == "one":
         worker.serve(Told(sys.argv[2:]), json.loads(sys.argv[1]))  # type: ignore[arg-type]
         return
+    patched: Any = workers
     if name == "two_threads":
-        workers.ONE_THREAD = worker.ONE_THREAD = dict.fromkeys(worker.ONE_THREAD, "2")
-    workers.serve = Patched(name)  # type: ignore[assignment]
+        patched.ONE_THREAD = worker.ONE_THREAD = dict.fromkeys(worker.ONE_THREAD, "2")
+    patched.serve = Patched(name)
     sys.argv[0] = "tlprotocols"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
     from tlprotocols.__main__ import main as command

@@ -1,7 +1,12 @@
 """A data set of coloured shapes, small enough to train on in a second, and configurations that use it."""
 
-import dataclasses
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: here, and in the processes that tests start
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +25,8 @@ from tlprotocols.planning.plan import resolved
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)  # a test fails every time or never
 settings.load_profile("repeatable")
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+torch.set_num_threads(1)  # two threads wait for each other, ten times as long where another process has a core
+ROOT = Path(__file__).parents[1]
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "orange")
 TRAIN, VAL = 12, 4
@@ -122,3 +128,18 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(line, cwd=where, capture_output=True, text=True, timeout=120, check=False)
 
     return run
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """The environment of a process in which, and in those it starts, the packages named cannot be imported."""
+
+    def environment(*packages: str) -> dict[str, str]:
+        hiding = tmp_path / "hiding"
+        hiding.mkdir()
+        for package in packages:
+            (hiding / f"{package}.py").write_text(f"raise ImportError('{package} is hidden')\n")
+        path = os.pathsep.join(map(str, filter(None, (hiding, ROOT, os.environ.get("PYTHONPATH")))))
+        return {**os.environ, "PYTHONPATH": path}
+
+    return environment

@@ -50,7 +50,8 @@ def table(
 ) -> pd.DataFrame:
     """A row per cell, split and target half. A split is some percent easier in all its cells; `noise` is the sd of a
     run. `scale` divides every number of epochs, as a scaled study does."""
-    draw, rows = np.random.default_rng(1), []
+    draw = np.random.default_rng(1)
+    rows: list[dict[str, Any]] = []
     for split in range(splits):
         for target in "AB":
             luck = draw.normal(1, 0.04)

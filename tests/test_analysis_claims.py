@@ -63,14 +63,14 @@ def test_a_scaled_study_needs_no_thirty():
     result = verdicts(table).set_index("claim")
     assert result.loc["optimal_beats_common", "verdict"] == "supported"
     assert result.loc["step_epochs_too_aggressive", "verdict"] == "supported"
-    assert "full" in result.loc["step_epochs_best_on_full", "more_data"]
+    assert "full" in result["more_data"]["step_epochs_best_on_full"]
 
 
 def test_a_table_of_one_size_names_the_sizes_not_tested():
     result = verdicts(synthetic.rows(synthetic.paper, noise=0.05, sizes=(10,))).set_index("claim")
     assert result.loc["optimal_beats_common", "verdict"] == "supported"
     assert result.loc["optimal_beats_common", "more_data"] == "Not tested at n=25, 50, 100, 250, 500, full."
-    assert "two or more numbers" in result.loc["optimal_matters_most_when_small", "more_data"]
+    assert "two or more numbers" in result["more_data"]["optimal_matters_most_when_small"]
 
 
 def test_half_of_a_sentence_can_be_false_and_not_true():
@@ -114,7 +114,7 @@ def test_one_experiment_alone():
     table = synthetic.rows(synthetic.paper, noise=0.05).query("layers == 6 and freeze == 0 and high_lr_layers == 1")
     result = verdicts(table).set_index("claim")
     assert result.loc["few_epochs_best_when_medium", "verdict"] == "supported"
-    assert result.loc["five_layers_beat_seven", "more_data"].startswith("No finished runs")
+    assert result["more_data"]["five_layers_beat_seven"].startswith("No finished runs")
 
 
 def test_one_split_decides_nothing():

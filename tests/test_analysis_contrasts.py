@@ -91,5 +91,5 @@ def test_under_the_null_a_family_says_something_false_in_at_most_five_percent_of
     wrong = 0
     for _ in range(400):
         family = [contrast(draw.normal(0, 1, units), name=str(k)) for k in range(10)]
-        wrong += decide(family, None)["verdict"].isin(["supported", "contradicted"]).any()
+        wrong += bool(decide(family, None)["verdict"].isin(["supported", "contradicted"]).any())
     assert wrong / 400 <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / 400)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from analysis import report
@@ -68,7 +69,7 @@ def test_no_interval_is_cut_where_no_run_failed():
     for figure in FIGURES:
         for ax in figure.draw(STUDY.rows(rows)).axes:
             low, high = ax.get_ylim()
-            ends = [y for line in ax.lines for y in line.get_ydata()]
+            ends = [y for line in ax.lines for y in np.asarray(line.get_ydata())]
             assert ends
             assert low <= np.nanmin(ends) <= np.nanmax(ends) <= high, figure.name
 
@@ -81,10 +82,12 @@ def test_same_table_same_bytes(made: Path, table: pd.DataFrame, tmp_path: Path):
 def test_bars_are_means_and_failures_are_marked(table: pd.DataFrame):
     ax = FIG1.accuracy(STUDY.rows(table))
     tall = table.query("n_per_class == 10 and layers == 4 and high_lr_layers == 8")["val_top1"].mean()
-    assert ax.patches[0].get_height() == pytest.approx(100 * tall)
+    bar = ax.patches[0]
+    assert isinstance(bar, Rectangle)
+    assert bar.get_height() == pytest.approx(100 * tall)
     assert any("diverged" in text.get_text() for text in ax.texts)
     marks = [line for line in FIG6.accuracy(STUDY.rows(table)).lines if line.get_fillstyle() == "none"]
-    assert len(marks[0].get_xdata()) == 16  # 8 halves at two sizes
+    assert len(np.asarray(marks[0].get_xdata())) == 16  # 8 halves at two sizes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["10", "25", "50", "100", "250", "500", "full"]
 
 

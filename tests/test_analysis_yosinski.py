@@ -50,7 +50,7 @@ def test_reduced_sets_collapsed():
     result = networks.scratch(ROWS).set_index("n_per_class")
     assert list(result.index[result["collapsed"]]) == [5, 10, 25, 50, 100]
     for n, top1 in REDUCED.items():
-        assert result.loc[n, "top1"] / 100 == pytest.approx(top1, abs=6e-5)
+        assert result["top1"][n] / 100 == pytest.approx(top1, abs=6e-5)
 
 
 def test_verdicts_on_published_networks():

@@ -199,7 +199,7 @@ def test_a_later_cell_does_not_inherit_from_an_earlier_one(composed):
 
 
 def _kind(key):
-    kind = Config
+    kind: typing.Any = Config
     for name in key.split(".")[:-1]:
         kind = {"lr": Rates, "dataset": Dataset, "model": Model, "base": Base, "classes": Classes, "machine": Machine}[
             name

@@ -21,7 +21,7 @@ from tlprotocols.errors import ConfigError
 from tlprotocols.images import cache as store_module
 from tlprotocols.images import source
 from tlprotocols.images.cache import ImageCache, images_needed
-from tlprotocols.images.folders import read_image
+from tlprotocols.images.folders import ImageFiles, read_image
 from tlprotocols.images.glyphs import FACES, Glyphs, characters, font_folder
 from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.records import files
@@ -260,6 +260,7 @@ def test_tiny_imagenets_official_layout(composed, tmp_path):
     notes.append("val_9.JPEG\tn99999999\t0\t0\t62\t62\n")  # of a class that was not unpacked
     (tmp_path / "val" / "val_annotations.txt").write_text("".join(notes))
     found = source(dataset(composed, "dataset=tiny_imagenet", f"dataset.root={tmp_path}"), tmp_path)
+    assert isinstance(found, ImageFiles)
     assert found.classes == wnids
     assert found.counts == {"train": (3, 3, 3), "val": (2, 2, 2)}
     for label in range(3):
@@ -334,7 +335,7 @@ def store(composed, tiny, tmp_path):
 
 
 def test_the_store_decodes_only_what_is_asked(store):
-    heard = []
+    heard: list[int] = []
     store.ensure({("train", 2), ("val", 5)}, 1, heard.append)
     assert sum(heard) == 12 + 4
     everything = [(part, label) for part in ("train", "val") for label in range(8)]

@@ -106,7 +106,7 @@ def test_shards_drop_different_units_and_each_epoch_its_own(cfg):
     crops, labels = batch(config, 8)
     twice = crops.repeat(2, 1, 1, 1), labels.repeat(2)  # both shards have the same images
     with Gradient(fresh(config), config, CPU) as learn:
-        kept = {0: [], 1: []}
+        kept: dict[int, list] = {0: [], 1: []}
         for shard, net in enumerate(learn.nets):
             drops = [module for module in net.modules() if isinstance(module, nn.Dropout | Dropout)]
             assert len(drops) == 2

@@ -55,7 +55,7 @@ def test_dropout_acts_before_fc6_and_before_fc7(plain, model):
 )
 def test_width_multiplies_channels_and_units(plain, width, expected):
     net = models.build(plain(f"model.width={width}"), 5)
-    assert [module.weight.shape[0] for module in net.stages.values()] == expected
+    assert [module.state_dict()["weight"].shape[0] for module in net.stages.values()] == expected
 
 
 @pytest.mark.parametrize("pixels", [16, 31, 32, 56, 64, 96])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -30,7 +31,7 @@ GOLDEN = {
 }
 BEFORE_SHARDS = ("shards=1", "base.shards=1")  # its legacy values: these ids are older than that factor
 CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
-OTHER = {  # another legal value of every factor, beside that of the default configuration
+OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of the default configuration
     "epochs": 9,
     "batch_size": 65,
     "shards": 2,

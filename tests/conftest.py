@@ -27,6 +27,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)  # a te
 settings.load_profile("repeatable")
 torch.set_num_threads(1)  # two threads wait for each other, ten times as long where another process has a core
 ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))  # not another copy
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "orange")
 TRAIN, VAL = 12, 4
@@ -139,7 +140,6 @@ def without(tmp_path: Path) -> Callable[..., dict[str, str]]:
         hiding.mkdir()
         for package in packages:
             (hiding / f"{package}.py").write_text(f"raise ImportError('{package} is hidden')\n")
-        path = os.pathsep.join(map(str, filter(None, (hiding, ROOT, os.environ.get("PYTHONPATH")))))
-        return {**os.environ, "PYTHONPATH": path}
+        return {**os.environ, "PYTHONPATH": f"{hiding}{os.pathsep}{os.environ['PYTHONPATH']}"}
 
     return environment

@@ -38,6 +38,15 @@ def run(config: DictConfig) -> float | None:
 
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 some runs failed, 2 the command cannot be run, 130 interrupted."""
+    try:
+        _main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read what we print has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         from tlprotocols.config.help import text
 

@@ -6,7 +6,7 @@ from tlprotocols.config.compose import CONF, load
 from tlprotocols.config.validate import keys
 
 HEAD = """\
-How many layers to transfer, how many to freeze, at what rates, for how long, with n labelled images per class?
+How many layers to transfer and to freeze, with which learning rates and how many epochs, given n images per class?
 
   python -m tlprotocols -m layers=4,5,6,7 n_per_class=10,50      eight runs and the base network they copy from
   python -m tlprotocols -m layers=5,7 split=0,1,2,3 seed=0,1     replicates to compare in pairs

@@ -48,17 +48,19 @@ def _field(doc: str, low: Any, high: Any, choices: Any, is_factor: bool, legacy:
 class Decay:
     """A learning rate that falls in steps."""
 
-    high: float = factor("initial rate of the layers at the high rate", low=0)
-    step: int = factor("epochs between two falls of a rate", low=1)
-    gamma: float = factor("what a rate is multiplied by when it falls", low=0, high=1)
+    high: float = factor("initial learning rate of the layers at the high rate", low=0)
+    step: int = factor("epochs between two decays of a learning rate", low=1)
+    gamma: float = factor("factor by which a learning rate decays", low=0, high=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates(Decay):
     """The two rates of a transfer protocol, and explicit ones for single layers."""
 
-    low: float = factor("initial rate of all other layers", low=0)
-    layers: dict[str, float] = factor("explicit initial rate of one layer, as in lr.layers.conv1=0.0005", low=0)
+    low: float = factor("initial learning rate of all other layers", low=0)
+    layers: dict[str, float] = factor(
+        "initial learning rate of one layer, as in lr.layers.conv1=0.0005", low=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +69,13 @@ class Recipe:
 
     epochs: int = factor("passes over the training images", low=1)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
-    shards: int = factor("parts of a batch that learn at once, a core each; a GPU takes it whole", low=1, legacy=1)
+    shards: int = factor(
+        "parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, legacy=1
+    )
     momentum: float = factor("momentum of SGD", low=0, high=1)
     weight_decay: float = factor("L2 penalty of SGD, on the layers that learn", low=0)
     dropout: float = factor("share of units dropped before fc6 and before fc7", low=0, high=0.99)
-    augment: str = factor("what varies a training image from epoch to epoch", choices=AUGMENTS)
+    augment: str = factor("random augmentation of training images", choices=AUGMENTS)
     precision: str = factor("arithmetic; auto: bf16 where the processor is built for it, else fp32", choices=PRECISIONS)
 
 
@@ -82,13 +86,15 @@ class Dataset:
     name: str = factor("the images", choices=DATASETS)
     root: str | None = setting("folder of the images; glyphs need none")
     download: bool = setting("let torchvision fetch cifar10 and cifar100 into the root")
-    side: int = factor("images are resized to this shorter side and cut square, in pixels", low=8)
+    side: int = factor("shorter side that images are resized to, before a square centre crop, in pixels", low=8)
     pixels: int = factor("side of the crop that a network sees", low=8)
     pad: int = factor("black pixels added on every side before a random crop", low=0)
     mean: tuple[float, ...] = factor("mean of red, green, blue that is subtracted, on a scale of 0 to 1")
     std: tuple[float, ...] = factor("standard deviation of red, green, blue that is divided by", low=1e-6)
     val_per_class: int = factor("last images of a class held out where a folder has no val/", low=1)
-    fingerprint: str = factor("hash of class names and file names; filled in when the images are listed")
+    fingerprint: str = factor(
+        "digest of class names, file names and content; filled in when images are listed"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +158,7 @@ class Config(Recipe):
     target: str = factor("which half of the split is learned; the other half is the source", choices=("A", "B"))
     seed: int = factor("which replicate of initialisation and order", low=0)
     high_lr_layers: int = factor("last layers that start at lr.high; the rest at lr.low", low=0, choices=DEPTHS)
-    decay_epochs: int = factor("epochs before the high rate falls", low=0)
+    decay_epochs: int = factor("epochs before the high learning rate decays", low=0)
     schedule: str = factor("what decay_epochs does (docs/fidelity.md, reading 3)", choices=SCHEDULES)
     lr: Rates = factor("learning rates")
     dataset: Dataset = factor("images")

@@ -48,7 +48,7 @@ class Terminal:
         started: dict[str, float] = {}
         total = {run.id: run.image_passes for run in planned.to_run}
         with self._bar() as bar:
-            task = bar.add_task("training", total=sum(total.values()), unit="image passes")
+            task = bar.add_task("training", total=sum(total.values()), unit="image passes", visible=False)
 
             def on_event(what: str, run: Run | None, detail: object) -> None:
                 if run is None:
@@ -67,7 +67,7 @@ class Terminal:
                     colour = "green" if what == "finished" else "red"
                     self.print(f"[{colour}]{what:8}[/{colour}] {planned.name(run)}  {detail or seconds}")
                 total.setdefault(run.id, run.image_passes)  # of an earlier command, and waited for
-                bar.update(task, completed=sum(done.values()), total=sum(total.values()))
+                bar.update(task, completed=sum(done.values()), total=sum(total.values()), visible=True)
 
             yield on_event
 

@@ -64,6 +64,17 @@ class LocalLauncher(SweepLauncher):
         return local
 
 
+class RayLauncher(SweepLauncher):
+    """Tasks of Ray."""
+
+    def backend(self) -> Backend:
+        """Raises ConfigError for an option that is no option, or out of range."""
+        from tlprotocols.launching.ray import Ray
+
+        ray: Ray = read(Ray, self.options, "hydra.launcher.")
+        return ray
+
+
 class SlurmLauncher(SweepLauncher):
     """Job arrays of a SLURM cluster."""
 

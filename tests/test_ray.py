@@ -223,7 +223,7 @@ def test_a_cluster_that_is_there_executes_the_runs(command, tiny, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    head = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"]
+    head = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}", "--num-cpus=1"]
     own = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     options = ["hydra/launcher=ray", f"hydra.launcher.address=127.0.0.1:{port}", f"results_dir={tmp_path / 'results'}"]
     with subprocess.Popen(

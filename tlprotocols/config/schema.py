@@ -58,9 +58,7 @@ class Rates(Decay):
     """The two rates of a transfer protocol, and explicit ones for single layers."""
 
     low: float = factor("initial learning rate of all other layers", low=0)
-    layers: dict[str, float] = factor(
-        "initial learning rate of one layer, as in lr.layers.conv1=0.0005", low=0
-    )
+    layers: dict[str, float] = factor("initial learning rate of one layer, as in lr.layers.conv1=0.0005", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +67,7 @@ class Recipe:
 
     epochs: int = factor("passes over the training images", low=1)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
-    shards: int = factor(
-        "parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, legacy=1
-    )
+    shards: int = factor("parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, legacy=1)
     momentum: float = factor("momentum of SGD", low=0, high=1)
     weight_decay: float = factor("L2 penalty of SGD, on the layers that learn", low=0)
     dropout: float = factor("share of units dropped before fc6 and before fc7", low=0, high=0.99)
@@ -92,9 +88,7 @@ class Dataset:
     mean: tuple[float, ...] = factor("mean of red, green, blue that is subtracted, on a scale of 0 to 1")
     std: tuple[float, ...] = factor("standard deviation of red, green, blue that is divided by", low=1e-6)
     val_per_class: int = factor("last images of a class held out where a folder has no val/", low=1)
-    fingerprint: str = factor(
-        "digest of class names, file names and content; filled in when images are listed"
-    )
+    fingerprint: str = factor("digest of class names, file names and content; filled in when images are listed")
 
 
 @dataclass(frozen=True, kw_only=True)

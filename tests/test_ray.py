@@ -49,7 +49,8 @@ def children():
         with suppress(OSError):  # it has ended
             names[int(process)] = Path("/proc", process, "cmdline").read_text()
             parents[int(process)] = int(Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[1])
-    mine, found = {os.getpid()}, set()
+    mine: set[int] = {os.getpid()}
+    found: set[int] = set()
     while found != mine:
         found = set(mine)
         mine |= {process for process, parent in parents.items() if parent in mine}

@@ -3,10 +3,8 @@
 Each study is a package that exports one `STUDY`; `analysis.studies` lists them.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from matplotlib import figure
@@ -14,7 +12,7 @@ from matplotlib import figure
 from analysis.claim import Claim
 from analysis.frame import Missing
 from analysis.panels import Comparison, LevelFigure
-from tlprotocols.config.schema import Config
+from tlprotocols.config.validate import keys
 
 Rows = pd.DataFrame  # of one study, as `Study.rows` returns them
 
@@ -108,7 +106,7 @@ class Study:
 
     def _fixed(self, columns: Iterable[str]) -> list[str]:
         """The factors, as columns, in which the rows of the study agree."""
-        names = {name.removesuffix(".name") for name in _factors(Config, "")} - set(self.varied)
+        names = {key.removesuffix(".name") for key, about in keys() if about["factor"]} - set(self.varied)
         return [column for column in columns if column in names or column.startswith("lr.layers.")]
 
 
@@ -133,11 +131,3 @@ def _group_numbers(table: pd.DataFrame, keys: list[str]) -> "pd.Series[int]":
     if not keys:
         return pd.Series(0, table.index)
     return table.groupby(keys, dropna=False, sort=False).ngroup()
-
-
-def _factors(schema: Any, path: str) -> Iterator[str]:
-    for field in dataclasses.fields(schema):
-        if dataclasses.is_dataclass(field.type) and field.metadata["factor"]:
-            yield from _factors(field.type, f"{path}{field.name}.")
-        elif field.metadata["factor"]:
-            yield path + field.name

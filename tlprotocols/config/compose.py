@@ -196,7 +196,8 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
             return unknown(key, next((o.split("=", 1)[1] for o in overrides if o.startswith(f"{key}=")), "..."))
         if isinstance(inner, MissingConfigException) and "/" in (inner.missing_cfg_file or ""):
             group, _, choice = str(inner.missing_cfg_file).rpartition("/")
-            return ConfigError(group, choice, f"must be one of {', '.join(inner.options or [])}")
+            hint = "; a data set without a recipe of its own needs recipe=small or another" if group == "recipe" else ""
+            return ConfigError(group, choice, f"must be one of {', '.join(inner.options or [])}{hint}")
         inner = inner.__cause__ or inner.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = "; ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line)

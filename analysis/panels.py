@@ -38,6 +38,7 @@ STYLE: Any = {
 }
 FAILURES = {"collapsed": "o", "diverged": "x"}  # columns, and how such runs are marked
 DENSE = 32  # up to this many bars, each has its level written below it
+ROOM_FOR_DIGITS = 9  # of all levels of a size, below their bars
 Charts = dict[str, pd.DataFrame]  # rows by subtitle
 Comparison = tuple[str, str, str]  # quantity, the paper's value, our value
 
@@ -127,7 +128,8 @@ def accuracy(rows: pd.DataFrame, levels: Levels, ax: Axes | None = None) -> Axes
         _label_axis(ax, wide, levels)
         for level in reversed(_levels(wide)) if levels.colours else ():
             _note(ax, level, color=colours[level], fontsize=8, weight="bold")
-        ax.set_ylabel("validation top-1 (%)")
+        tested = "test_top1" in rows and rows["test_top1"].notna().any()
+        ax.set_ylabel(f"{'test' if tested else 'validation'} top-1 (%)")
         ax.set_ylim(bottom=0)
         ax.grid(axis="y", color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
@@ -241,6 +243,8 @@ def _label_axis(ax: Axes, wide: pd.DataFrame, levels: Levels) -> None:
     if levels.colours is not None:
         return
     labelled = names if wide.shape[1] <= DENSE else [names[0], names[-1]]
+    if len(labelled) > 2 and sum(len(str(name)) for name in labelled) > ROOM_FOR_DIGITS:
+        labelled = [*names[:-2:2], names[-1]]  # every other one, so that they stay apart
     ticks = {x: str(level) for (_, level), x in _positions(wide).items() if level in labelled}
     ax.set_xticks(list(ticks), list(ticks.values()), minor=True)
     ax.xaxis.remove_overlapping_locs = False  # the middle level has the position of its size

@@ -1,5 +1,6 @@
 """Images as they come: odd modes, odd sizes, damaged files, every layout, one store that decodes only what is asked."""
 
+import dataclasses
 import hashlib
 import os
 import pickle
@@ -295,6 +296,13 @@ def test_cifar_in_torchvisions_format(composed, tmp_path, monkeypatch, name):
     assert np.array_equal(found.decoder("train", 1)(32), pictures[1::3])
     assert np.array_equal(found.decoder("val", 1)(32), pictures[1::3][::-1])
     assert found.decoder("val", 2)(24).shape == (6, 24, 24, 3)
+    cut = dataset(composed, f"dataset={name}", f"dataset.root={tmp_path}", "dataset.val_from_train=true")
+    parts = source(dataclasses.replace(cut, val_per_class=2), tmp_path)
+    assert parts.counts == {"train": (5, 5, 4), "val": (2, 2, 2), "test": (7, 7, 6)}
+    assert np.array_equal(parts.decoder("train", 1)(32), pictures[1::3][:-2])
+    assert np.array_equal(parts.decoder("val", 1)(32), pictures[1::3][-2:])
+    assert np.array_equal(parts.decoder("test", 1)(32), pictures[1::3][::-1])
+    assert parts.fingerprint != found.fingerprint
 
 
 def test_glyphs_are_a_thousand_characters_of_every_face():

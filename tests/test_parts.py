@@ -120,3 +120,40 @@ def test_a_test_folder_without_a_val_folder_is_still_for_validation(composed, ma
     (root / "val").rename(root / "test")
     config = composed("dataset=folder", f"dataset.root={root}", f"machine.image_cache={tmp_path / 'cache'}")
     assert set(source_of(config).counts) == {"train", "val"}
+
+
+def test_held_out_images_become_test_images_where_validation_is_cut_from_train(composed, tiny, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree")
+    folders = [f"dataset.root={root}", f"machine.image_cache={tmp_path / 'cache'}"]
+    cut = ["dataset.val_from_train=true", "dataset.val_per_class=3"]
+    config = resolved(composed(*tiny, *folders, *cut, "layers=0", f"results_dir={tmp_path}"))
+    listed = source_of(config)
+    assert {part: set(counts) for part, counts in listed.counts.items()} == {"train": {9}, "val": {3}, "test": {4}}
+    plain_listing = source_of(composed(*tiny, *folders))
+    for label in range(8):
+        whole = plain_listing.decoder("train", label)(16)
+        assert np.array_equal(listed.decoder("train", label)(16), whole[:9])
+        assert np.array_equal(listed.decoder("val", label)(16), whole[9:])
+        assert np.array_equal(listed.decoder("test", label)(16), plain_listing.decoder("val", label)(16))
+    assert execute(config)["test_images"] == 16
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["dataset.val_per_class=12"], r"^dataset.val_per_class=12: must be below 12, the images of class ant"),
+        (["dataset=glyphs", "recipe=glyphs"], r"^dataset.val_from_train=True: must be false for glyphs"),
+    ],
+)
+def test_validation_images_that_cannot_be_cut(composed, tiny, overrides, line):
+    config = composed(*tiny, "dataset.val_from_train=true", *overrides)
+    with pytest.raises(ConfigError, match=line):
+        source_of(config)
+
+
+def test_a_tree_with_validation_and_test_images_keeps_them(composed, tiny, three_parts, tmp_path):
+    folders = [f"dataset.root={three_parts}", f"machine.image_cache={tmp_path / 'cache'}"]
+    with pytest.raises(
+        ConfigError, match=r"^dataset.val_from_train=True: must be false: this data set has val/ and test/"
+    ):
+        source_of(composed(*tiny, *folders, "dataset.val_from_train=true"))

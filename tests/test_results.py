@@ -64,6 +64,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "dataset.mean": "[0.5,0.5,0.4]",
     "dataset.std": "[0.25,0.25,0.2]",
     "dataset.val_per_class": 21,
+    "dataset.val_from_train": "true",
     "dataset.fingerprint": "changed",
     "model.name": {"model": "alexnet", "model.width": 1, "dataset.side": 64, "dataset.pixels": 64},
     "model.width": 0.5,

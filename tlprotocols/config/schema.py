@@ -87,7 +87,10 @@ class Dataset:
     pad: int = factor("black pixels added on every side before a random crop", low=0)
     mean: tuple[float, ...] = factor("mean of red, green, blue that is subtracted, on a scale of 0 to 1")
     std: tuple[float, ...] = factor("standard deviation of red, green, blue that is divided by", low=1e-6)
-    val_per_class: int = factor("last images of a class held out where a folder has no val/", low=1)
+    val_per_class: int = factor(
+        "last training images of a class that are its validation images, if it needs some", low=1
+    )
+    val_from_train: bool = factor("validate on training images; its own held-out images are test images", legacy=False)
     fingerprint: str = factor("digest of class names, file names and content; filled in when images are listed")
 
 

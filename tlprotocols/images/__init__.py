@@ -2,14 +2,15 @@
 decodes them once, whatever the source."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from tlprotocols.config.schema import Dataset
+from tlprotocols.errors import ConfigError
 
 Decoder = Callable[[int], np.ndarray]  # side -> all images of one class in file order, uint8 (count, side, side, 3)
 
@@ -44,6 +45,25 @@ def source(dataset: Dataset, image_cache: str | Path) -> Source:
     return _listed(replace(dataset, fingerprint=""), Path(image_cache).expanduser())
 
 
+def cut_validation(
+    dataset: Dataset, classes: Sequence[str], parts: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Any]]:
+    """The parts with `dataset.val_from_train`: the last `val_per_class` training images of each class are for
+    validation, and the data set's own held-out images are for testing. A part has a list or an array per class.
+
+    Raises:
+        ConfigError: it has validation and test images already, or some class has too few training images.
+    """
+    if "test" in parts:
+        raise ConfigError("dataset.val_from_train", True, "must be false: this data set has val/ and test/")
+    held = dataset.val_per_class
+    for name, images in zip(classes, parts["train"], strict=True):
+        if len(images) <= held:
+            raise ConfigError("dataset.val_per_class", held, f"must be below {len(images)}, the images of class {name}")
+    train = parts["train"]
+    return {"train": [x[:-held] for x in train], "val": [x[-held:] for x in train], "test": list(parts["val"])}
+
+
 def forget() -> None:
     """List the images anew at the next call: they may have changed since."""
     _listed.cache_clear()
@@ -52,6 +72,10 @@ def forget() -> None:
 @functools.cache
 def _listed(dataset: Dataset, image_cache: Path) -> Source:
     if dataset.name == "glyphs":
+        if dataset.val_from_train:
+            raise ConfigError(
+                "dataset.val_from_train", True, "must be false for glyphs; test_per_class=K keeps test images"
+            )
         from tlprotocols.images.glyphs import Glyphs
 
         return Glyphs()

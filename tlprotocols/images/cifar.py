@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlprotocols.config.schema import Dataset
 from tlprotocols.errors import ConfigError
-from tlprotocols.images import Decoder
+from tlprotocols.images import Decoder, cut_validation
 
 
 class Cifar:
@@ -33,11 +33,14 @@ class Cifar:
             need = f"must hold an intact {kind.base_folder}/ ({error}); dataset.download=true fetches it"
             raise ConfigError("dataset.root", dataset.root, need) from error
         self.classes = tuple(parts["train"].classes)
-        self.data = {part: np.asarray(data.data) for part, data in parts.items()}
-        self.rows = {
-            part: [np.flatnonzero(np.asarray(data.targets) == label) for label in range(len(self.classes))]
-            for part, data in parts.items()
+        self.data = np.concatenate([np.asarray(archive.data) for archive in parts.values()])
+        labels, first = {part: np.asarray(archive.targets) for part, archive in parts.items()}, len(parts["train"])
+        self.rows: dict[str, list[np.ndarray]] = {
+            part: [np.flatnonzero(found == label) + (part == "val") * first for label in range(len(self.classes))]
+            for part, found in labels.items()
         }
+        if dataset.val_from_train:
+            self.rows = cut_validation(dataset, self.classes, self.rows)
         self.counts = {part: tuple(map(len, rows)) for part, rows in self.rows.items()}
         self.fingerprint = hashlib.sha256(f"{dataset.name} {self.counts}".encode()).hexdigest()
 
@@ -48,7 +51,7 @@ class Cifar:
 
     def decoder(self, part: str, label: int) -> Decoder:
         """What reads one class, in the archive's order."""
-        return partial(resized, self.data[part][self.rows[part][label]])
+        return partial(resized, self.data[self.rows[part][label]])
 
 
 def resized(images: np.ndarray, side: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tlprotocols.config.schema import Dataset
 from tlprotocols.errors import ConfigError
-from tlprotocols.images import Decoder
+from tlprotocols.images import Decoder, cut_validation
 from tlprotocols.images.digests import Content, Digests, read_file
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
@@ -40,6 +40,8 @@ class ImageFiles:
         finders = {"tiny_imagenet": _tiny_imagenet, "imagenet": _two_trees, "folder": _any_tree}
         self.files: dict[str, list[list[str]]]
         self.classes, self.files = finders[dataset.name](self.root, dataset)
+        if dataset.val_from_train:
+            self.files = cut_validation(dataset, self.classes, self.files)
         for part, files in self.files.items():
             for name, found in zip(self.classes, files, strict=True):
                 if not found:

@@ -1,5 +1,6 @@
 """The backend hydra/launcher=ray: every run is a Ray task, on a cluster that Ray manages or on this machine."""
 
+import logging
 import os
 import signal
 import socket
@@ -116,7 +117,7 @@ class Ray:
             socket.create_connection((where[0], int(where[2])), timeout=10).close()  # Ray itself tries for minutes
         import ray
 
-        ray.init(log_to_driver=False, logging_level="error", **given)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
         return ray
 
 

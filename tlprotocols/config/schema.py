@@ -70,9 +70,7 @@ class Recipe:
     shards: int = factor("parts of a batch that learn at once, a core each; a GPU takes it whole", low=1, legacy=1)
     momentum: float = factor("momentum of SGD", low=0, high=1)
     weight_decay: float = factor("L2 penalty of SGD, on the layers that learn", low=0)
-    dropout: float = factor(
-        "share of units dropped before the last layer; AlexNet: before fc6 and before fc7", low=0, high=0.99
-    )
+    dropout: float = factor("share of units dropped before the last layer (AlexNet: fc6 and fc7)", low=0, high=0.99)
     augment: str = factor("what varies a training image from epoch to epoch", choices=AUGMENTS)
     precision: str = factor("arithmetic; auto: bf16 where the processor is built for it, else fp32", choices=PRECISIONS)
 

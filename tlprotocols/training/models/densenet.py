@@ -12,7 +12,7 @@ def densenet121(config: Config, classes: int) -> Network:
     """torchvision's DenseNet-121 with torchvision's initialisation. Dropout acts before the classifier."""
     net: DenseNet = published(num_classes=classes)
     head = net.classifier
-    net.classifier = nn.Sequential(nn.Dropout(config.dropout), head)  # type: ignore[assignment]
+    net.classifier = nn.Sequential(nn.Dropout(config.dropout), head)
     parts = dict(net.features.named_children())
     first = {name: parts.pop(name) for name in ("conv0", "norm0")}
     last = {name: parts.pop(name) for name in ("denseblock4", "norm5")}

@@ -1,4 +1,4 @@
-"""A network with `stages`, an ordered map from stage name to the module, or block of modules, that holds its weights."""
+"""A network with `stages`, an ordered map from stage name to the module, or block of modules, with its weights."""
 
 from collections import OrderedDict
 from typing import Self

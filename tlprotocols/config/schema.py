@@ -70,7 +70,7 @@ class Recipe:
     shards: int = factor("parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, legacy=1)
     momentum: float = factor("momentum of SGD", low=0, high=1)
     weight_decay: float = factor("L2 penalty of SGD, on the layers that learn", low=0)
-    dropout: float = factor("share of units dropped before fc6 and before fc7", low=0, high=0.99)
+    dropout: float = factor("share of units dropped before the last layer (AlexNet: fc6 and fc7)", low=0, high=0.99)
     augment: str = factor("random augmentation of training images", choices=AUGMENTS)
     precision: str = factor("arithmetic; auto: bf16 where the processor is built for it, else fp32", choices=PRECISIONS)
 
@@ -195,12 +195,18 @@ class Config(Recipe):
             if name not in self.model.stages:
                 raise ConfigError(f"lr.layers.{name}", self.lr.layers[name], f"must name one of {names}")
         self._check_pixels()
+        self._check_shards()
         if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
             raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
         if self.classes.name in ("groups", "natman") and self.split:
             raise ConfigError(
                 "split", self.split, f"must be 0 with classes={self.classes.name}, which has one split only"
             )
+
+    def _check_shards(self) -> None:
+        for key, recipe in (("shards", self), ("base.shards", self.base)):
+            if self.model.spec.batch_norm and recipe.shards > 1:
+                raise ConfigError(key, recipe.shards, f"must be 1: batch norm of {self.model.name} needs a whole batch")
 
     def _check_pixels(self) -> None:
         least, most = self.model.spec.pixels

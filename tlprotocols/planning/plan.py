@@ -12,8 +12,9 @@ from typing import cast
 
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.schema import Config
+from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import precision
-from tlprotocols.images import source
+from tlprotocols.images import Source, source
 from tlprotocols.images.splits import check_counts, target_classes
 from tlprotocols.records import Row, files, finished_row, is_running, read_row
 
@@ -126,11 +127,26 @@ def resolved(config: Config) -> Config:
         precision=precision(config.precision, machine),
         base=dataclasses.replace(config.base, precision=precision(config.base.precision, machine)),
     )
-    check_counts(config, listed.classes, listed.counts)
+    _check(config, listed, "")
     base = base_of(config)
     if base is not None:
-        check_counts(base, listed.classes, listed.counts, "base.n_per_class")
+        _check(base, listed, "base.")
     return config
+
+
+def _check(config: Config, listed: Source, path: str) -> None:
+    """Refuse what this data set has too few images for."""
+    check_counts(config, listed.classes, listed.counts, f"{path}n_per_class")
+    images, size = _images(config, listed), config.batch_size
+    learns = config.model.spec.batch_norm and config.freeze < len(config.model.stages) - 1
+    if learns and (images - 1) % size == 0:
+        other = next((more for more in range(size + 1, size + images) if (images - 1) % more), images)
+        raise ConfigError(
+            f"{path}batch_size",
+            size,
+            f"leaves one of the {images} training images for the last batch, too few for the batch norm of"
+            f" {config.model.name}; give another, such as {other}",
+        )
 
 
 def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
@@ -162,9 +178,16 @@ def _finished(runs: Mapping[str, Run]) -> dict[str, Row]:
 
 def _run(config: Config, role: str) -> Run:
     base, listed = base_of(config), source(config.dataset, config.machine.image_cache)
-    labels, n = target_classes(config, listed.classes), config.n_per_class
-    train, kept = sum(listed.counts["train"][label] for label in labels), len(labels) * config.test_per_class
-    images = train - kept if n == "full" else len(labels) * int(n)
+    labels, images = target_classes(config, listed.classes), _images(config, listed)
+    kept = len(labels) * config.test_per_class
     test = sum(listed.counts["test"][label] for label in labels) if "test" in listed.counts else kept
     evaluated = images + test + sum(listed.counts["val"][label] for label in labels)
     return Run(run_id(config), config, role, run_id(base) if base else None, images, evaluated)
+
+
+def _images(config: Config, listed: Source) -> int:
+    """Training images of an epoch."""
+    labels, n = target_classes(config, listed.classes), config.n_per_class
+    if n != "full":
+        return len(labels) * int(n)
+    return sum(listed.counts["train"][label] - config.test_per_class for label in labels)

@@ -32,8 +32,8 @@ class Gradient:
     With `config.shards` above 1 it is the same sum over the same images in parts of a batch, each in a thread of its
     own. The number of parts is a factor, the number of cores is not: parts are added in their order, so that no bit
     depends on which one ended first. A part is a replica of the network that shares its weights and has its own
-    gradients and its own dropout. (A layer that looks at the whole batch, such as batch normalisation, would see its
-    part alone.) A GPU is faster with whole batches, and takes them.
+    gradients and its own dropout. (Batch norm would see its part alone: with it, `config.shards` is 1.) A GPU is
+    faster with whole batches, and takes them.
     """
 
     def __init__(self, net: Network, config: Config, device: torch.device) -> None:

@@ -8,7 +8,7 @@ from tlprotocols.training.models import Network
 
 
 def weights(net: Network) -> dict[str, torch.Tensor]:
-    """Every weight under `layer.parameter`, such as `conv1.weight`."""
+    """Every parameter and buffer under `stage.name`, such as `conv1.weight`."""
     named = ((f"{layer}.{name}", value) for layer, m in net.stages.items() for name, value in m.state_dict().items())
     return dict(named)
 
@@ -21,6 +21,8 @@ def copy(source: Mapping[str, torch.Tensor], target: Network, layers: int) -> No
 
 
 def freeze(net: Network, layers: int) -> None:
-    """Stop the first `layers` layers from learning: no gradient, no decay, no graph is built through them."""
+    """Stop the first `layers` layers from learning: no gradient, no decay, no graph is built through them, and their
+    batch norm uses its running statistics, which do not move."""
+    net.frozen = layers
     for module in list(net.stages.values())[:layers]:
         module.requires_grad_(False)

@@ -6,11 +6,10 @@ from tlprotocols.config.schema import Config
 from tlprotocols.training.models.network import Network
 
 __all__ = ["Network", "build"]
-FAMILIES = {"alexnet": "alexnet", "alexnet_small": "alexnet"}  # file of each network of config/models.py
 
 
 def build(config: Config, classes: int) -> Network:
     """The network of a configuration, freshly initialised from torch's default generator."""
-    family = importlib.import_module(f"tlprotocols.training.models.{FAMILIES[config.model.name]}")
+    family = importlib.import_module(f"tlprotocols.training.models.{config.model.spec.family}")
     network: Network = getattr(family, config.model.name)(config, classes)
     return network

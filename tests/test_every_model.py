@@ -1,0 +1,281 @@
+"""What every network must do, whatever its stages: copied, frozen, interrupted, swept; batch norm in particular."""
+
+import math
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torchvision import models as published
+
+from tlprotocols.config.compose import CONF
+from tlprotocols.config.help import text
+from tlprotocols.config.identity import base_of, run_id
+from tlprotocols.config.models import MODELS
+from tlprotocols.errors import ConfigError, Stopped
+from tlprotocols.images.cache import ImageCache
+from tlprotocols.launching.driver import sweep
+from tlprotocols.launching.local import Local
+from tlprotocols.planning.cost import guess
+from tlprotocols.planning.plan import resolved
+from tlprotocols.records import files, read_row
+from tlprotocols.training import checkpoints, models, optimizers, transfer
+from tlprotocols.training.loop import fit
+from tlprotocols.training.run import execute, network, selected
+
+CPU = torch.device("cpu")
+CLASSES = 4
+TRAINED = [name for name in MODELS if name != "alexnet"]  # its 57 M weights are alexnet_small's eight layers again
+BATCH_NORM = [name for name, spec in MODELS.items() if spec.batch_norm]
+DEPTHS = [  # copied and frozen stages, out of those that can be; one that is random and frozen
+    pytest.param("0", "0", id="scratch"),
+    pytest.param("1", "1", id="first frozen"),
+    pytest.param("all-1", "0", id="all but one copied"),
+    pytest.param("all", "all", id="feature extractor"),
+    pytest.param("0", "1", id="random frozen"),
+]
+MACHINES = ("seconds", "images_per_second", "date", "log")
+
+
+def pixels(model):
+    return max(32, MODELS[model].pixels[0])
+
+
+@pytest.fixture(scope="module")
+def small(composed, tiny, tmp_path_factory):
+    """Overrides to the configuration of a run of a model on the shapes at 32 pixels, images decoded."""
+    store, results = tmp_path_factory.mktemp("store"), tmp_path_factory.mktemp("results")
+
+    def made(model, *overrides):
+        side, width = pixels(model), max(0.1, MODELS[model].width[0])
+        own = [f"model={model}", f"model.width={width}", f"dataset.side={side}", f"dataset.pixels={side}"]
+        config = resolved(composed(*tiny, *own, f"machine.image_cache={store}", f"results_dir={results}", *overrides))
+        ImageCache.of(config).ensure({(part, label) for part in ("train", "val") for label in range(8)}, workers=1)
+        return config
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def protocol(small):
+    """The same with its base trained."""
+
+    def made(model, copied, frozen, *overrides):
+        config = small(model, f"layers={copied}", f"freeze={frozen}", "freeze_random=true", *overrides)
+        if config.layers:
+            execute(base_of(config), role="base")
+        return config
+
+    return made
+
+
+def clones(net):
+    return {name: value.clone() for name, value in transfer.weights(net).items()}
+
+
+def same(one, other):
+    """Stages of which every bit is equal."""
+    stages = dict.fromkeys(name.partition(".")[0] for name in one)
+    differ = {name.partition(".")[0] for name in one if not torch.equal(one[name], other[name])}
+    return [stage for stage in stages if stage not in differ]
+
+
+def built(plain, model, *overrides, side=None):
+    side = side or pixels(model)
+    return models.build(plain(f"model={model}", f"dataset.side={side}", f"dataset.pixels={side}", *overrides), CLASSES)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_stages_have_every_parameter_and_every_buffer_once(plain, model):
+    net = built(plain, model)
+    assert tuple(net.stages) == MODELS[model].stages
+    in_stages = [id(v) for stage in net.stages.values() for v in (*stage.parameters(), *stage.buffers())]
+    assert sorted(in_stages) == sorted(id(v) for v in (*net.parameters(), *net.buffers()))
+    assert len(set(in_stages)) == len(in_stages)
+    assert any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()) == MODELS[model].batch_norm
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_rates_can_be_given_to_every_stage(model):
+    assert tuple(OmegaConf.load(CONF / "model" / f"{model}.yaml").lr.layers) == MODELS[model].stages
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_images_from_the_smallest_up(plain, model):
+    least, most = MODELS[model].pixels
+    for side in (least, least + 1, 96):
+        assert built(plain, model, side=side)(torch.zeros(2, 3, side, side)).shape == (2, CLASSES)
+    with pytest.raises(ConfigError, match=f"(pixels|side)={least - 1}: must be"):
+        built(plain, model, side=least - 1)
+    assert least < most
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_multiply_adds_are_those_of_the_layers(plain, model):
+    side, width = {"alexnet_small": 32, "convnet": 32}.get(model, 224), 1
+    with torch.device("meta"):
+        net = built(plain, model, f"model.width={width}", side=side).eval()
+        counted = []
+
+        def count(module, inputs, output):
+            counted.append(output.numel() * module.weight[0].numel())
+
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.register_forward_hook(count)
+        net(torch.zeros(1, 3, side, side))
+    assert MODELS[model].multiply_adds(side, width) == pytest.approx(sum(counted), rel=0.15)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_cost_is_guessed_and_the_help_lists_it(plain, model):
+    config = plain(f"model={model}", f"dataset.side={pixels(model)}", f"dataset.pixels={pixels(model)}")
+    assert 1 < guess(config) < 1e6
+    assert model in next(line for line in text().splitlines() if line.strip().startswith("model ")).split()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_weights_are_decided_by_the_seed(plain, model):
+    nets = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        nets.append(transfer.weights(built(plain, model)))
+    assert same(nets[0], nets[1]) == list(MODELS[model].stages)
+    assert same(nets[0], nets[2]) == []
+
+
+@pytest.mark.parametrize("recipe", ["small", "plested2019", "glyphs", "cifar10", "miniature"])
+@pytest.mark.parametrize("model", MODELS)
+def test_default_recipes_suit_every_model(plain, model, recipe):
+    side = pixels(model)
+    config = plain(f"recipe={recipe}", f"model={model}", f"dataset.side={side}", f"dataset.pixels={side}")
+    assert config.model.name == model
+    assert (config.layers, len(base_of(config).model.stages)) == (
+        len(MODELS[model].stages) - 2,
+        len(MODELS[model].stages),
+    )
+
+
+@pytest.mark.parametrize("model", TRAINED)
+@pytest.mark.parametrize(("copied", "frozen"), DEPTHS)
+def test_what_is_copied_is_the_bases_and_what_is_frozen_stays(protocol, model, copied, frozen):
+    config = protocol(model, copied, frozen, "epochs=1", "weight_decay=0.1")
+    stages, net = list(MODELS[model].stages), network(config, CLASSES)
+    before = clones(net)
+    if config.layers:
+        paths = files(base_of(config))
+        base = checkpoints.load_weights(paths.weights, read_row(paths.row)["weights_digest"])
+        assert same(before, base) == stages[: config.layers]
+    sgd = optimizers.optimizer(net, config)
+    assert [group["name"] for group in sgd.param_groups] == stages[config.freeze :]
+    grouped = [id(p) for group in sgd.param_groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in net.parameters() if p.requires_grad)
+    list(fit(net, sgd, config, selected(config, "train", CPU)))
+    assert same(before, transfer.weights(net)) == stages[: config.freeze]
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_killed_and_resumed_is_never_stopped(protocol, model, tmp_path):
+    asked = ("epochs=3", "dropout=0.3", "batch_size=9")  # 16 images: batches of 9 and 7
+    config = protocol(model, "1", "1", *asked)
+    nets = []
+    for stopped in (False, True):
+        net = network(config, CLASSES)
+        sgd = optimizers.optimizer(net, config)
+        images = selected(config, "train", CPU)
+        for done, _ in fit(net, sgd, config, images):
+            if stopped and done == 1:
+                checkpoints.save_state(tmp_path / "checkpoint", net, sgd, checkpoints.State(done=1))
+                break
+        if stopped:
+            net = network(config, CLASSES)
+            sgd = optimizers.optimizer(net, config)
+            done = checkpoints.load_state(tmp_path / "checkpoint", net, sgd).done
+            list(fit(net, sgd, config, images, done=done))
+        momenta = [sgd.state[p]["momentum_buffer"] for group in sgd.param_groups for p in group["params"]]
+        nets.append([*transfer.weights(net).values(), *momenta])
+    assert all(torch.equal(one, other) for one, other in zip(*nets, strict=True))
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_an_interrupted_run_writes_the_row_of_one_that_was_not(small, model, tmp_path):
+    rows = []
+    for name in ("whole", "interrupted"):
+        config = small(
+            model, "layers=0", "curve=true", "machine.checkpoint_minutes=0", f"results_dir={tmp_path / name}"
+        )
+        if name == "interrupted":
+            with pytest.raises(Stopped):
+                execute(config, stop=lambda: True)
+            assert files(config).checkpoint.exists()
+        rows.append({key: value for key, value in execute(config).items() if key not in MACHINES})
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", TRAINED)
+def test_a_sweep_from_end_to_end(small, model, tmp_path):
+    cells = [("layers=0", "freeze=0"), ("layers=all", "freeze=all"), ("layers=all-1", "freeze=1")]
+    configs = [small(model, *cell, f"results_dir={tmp_path}") for cell in cells]
+    backend = Local(workers=1, gpus=None, per_gpu=1, dry_run=False, retry_failed=False)
+    rows = sweep(configs, backend)
+    base = read_row(files(base_of(configs[1])).row)
+    assert [row["run_id"] for row in rows] == [run_id(config) for config in configs]
+    assert [row["base_weights"] for row in rows] == [None, base["weights_digest"], base["weights_digest"]]
+    assert all(row["model"] == model and math.isfinite(row["val_loss"]) for row in rows)
+    assert {row["layers"] for row in rows} == {0, len(MODELS[model].stages) - 1, len(MODELS[model].stages) - 2}
+
+
+@pytest.mark.parametrize("model", BATCH_NORM)
+def test_it_is_torchvisions(plain, model):
+    torch.manual_seed(0)
+    net = built(plain, model, "dropout=0")
+    torch.manual_seed(0)
+    reference = getattr(published, model)(num_classes=CLASSES)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), reference.parameters(), strict=True))
+    images = torch.randn(3, 3, 64, 64)
+    for mode in (True, False):
+        assert torch.equal(net.train(mode)(images), reference.train(mode)(images))
+    assert all(torch.equal(a, b) for a, b in zip(net.buffers(), reference.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("model", BATCH_NORM)
+def test_statistics_move_unless_they_are_frozen(plain, model):
+    net, stages = built(plain, model), list(MODELS[model].stages)
+    transfer.freeze(net, 2)
+    before = clones(net)
+    net.train()(torch.randn(4, 3, 64, 64))
+    assert same(before, transfer.weights(net)) == [*stages[:2], stages[-1]]
+    assert [stage.training for stage in net.stages.values()] == [False, False] + [True] * (len(stages) - 2)
+    before = clones(net)
+    net.eval()(torch.randn(4, 3, 64, 64))
+    assert same(before, transfer.weights(net)) == stages
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_dropout_stays_on_whatever_is_frozen(plain, model):
+    net = built(plain, model, "dropout=0.5")
+    transfer.freeze(net, len(net.stages) - 1)
+    images = torch.randn(2, 3, pixels(model), pixels(model))
+    with torch.no_grad():
+        assert not torch.equal(net.train()(images), net(images))
+        assert torch.equal(net.eval()(images), net(images))
+
+
+@pytest.mark.parametrize("key", ["shards", "base.shards"])
+@pytest.mark.parametrize("model", BATCH_NORM)
+def test_batch_norm_needs_a_whole_batch(composed, model, key):
+    with pytest.raises(ConfigError, match=f"^{key}=2: must be 1: batch norm of {model} needs a whole batch$"):
+        composed(f"model={model}", f"{key}=2")
+
+
+def test_a_last_batch_of_one_image_is_refused(small):
+    message = "batch_size=5: leaves one of the 16 training images for the last batch, too few for .* such as 6"
+    with pytest.raises(ConfigError, match=message):
+        small("resnet18", "layers=0", "batch_size=5")
+    with pytest.raises(ConfigError, match=r"base.batch_size=47: leaves one of the 48 .* such as 48"):
+        small("resnet18", "layers=1", "base.batch_size=47")
+    with pytest.raises(ConfigError, match="batch_size=1: leaves one"):
+        small("resnet18", "layers=0", "batch_size=1")
+    assert small("convnet", "layers=0", "batch_size=5").batch_size == 5
+    assert small("resnet18", "layers=all", "freeze=all", "batch_size=5").batch_size == 5  # no statistics move

@@ -158,7 +158,7 @@ def settle(setting: str) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def prepared(bench: Bench, config: Config, setting: str = "worker") -> tuple[models.Network, torch.optim.SGD]:
+def prepared(bench: Bench, config: Config, setting: str = "worker") -> tuple[models.Network, torch.optim.Optimizer]:
     """A network and its optimizer on the device."""
     settle(setting)
     torch.manual_seed(0)
@@ -193,7 +193,7 @@ def synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str 
     return row
 
 
-def _captured(step: Callable[[], None], sgd: torch.optim.SGD) -> Callable[[], None]:
+def _captured(step: Callable[[], None], sgd: torch.optim.Optimizer) -> Callable[[], None]:
     """The step as a CUDA graph."""
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())

@@ -294,6 +294,10 @@ def test_a_number_inside_its_range_is_taken(
         ("schedule=step_all decay_epochs=0", "decay_epochs=0: must be at least 1"),
         ("model=alexnet dataset.side=64 dataset.pixels=64 model.width=2", "model.width=2.0: must be 1"),
         ("classes=groups", "classes=groups: needs classes.source"),
+        ("optimizer=lamb", "optimizer=lamb: must be one of sgd, adam, adamw"),
+        ("nesterov=true momentum=0", "nesterov=true: needs optimizer=sgd and momentum above 0 (they are sgd and 0.0)"),
+        ("nesterov=true optimizer=adam", "nesterov=true: needs optimizer=sgd and momentum above 0"),
+        ("base.nesterov=true base.optimizer=adamw", "base.nesterov=true: needs base.optimizer=sgd and base.momentum"),
     ],
 )
 def test_a_wrong_value_is_one_line(composed, override, line):

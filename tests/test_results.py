@@ -34,7 +34,9 @@ OTHER = {  # another legal value of every factor, beside that of the default con
     "epochs": 9,
     "batch_size": 65,
     "shards": 2,
+    "optimizer": "adam",
     "momentum": 0.8,
+    "nesterov": "true",
     "weight_decay": 0.01,
     "dropout": 0.1,
     "augment": "none",
@@ -69,7 +71,9 @@ OTHER = {  # another legal value of every factor, beside that of the default con
     "base.epochs": 11,
     "base.batch_size": 65,
     "base.shards": 3,
+    "base.optimizer": "adamw",
     "base.momentum": 0.8,
+    "base.nesterov": "true",
     "base.weight_decay": 0.01,
     "base.dropout": 0.1,
     "base.augment": "none",
@@ -234,6 +238,8 @@ def test_commas_in_the_names_of_classes_do_not_make_two_runs_one(plain, one, oth
         ("", "lr.layers.conv1=0.002"),  # lr.low
         ("lr.layers.conv2=0.5", "lr.layers.conv1=0.002 lr.layers.conv2=0.5"),
         ("freeze=2", "freeze=2 lr.layers.conv2=0.5"),
+        ("optimizer=adam", "optimizer=adam momentum=0.5"),
+        ("base.optimizer=adamw", "base.optimizer=adamw base.momentum=0.5"),
     ],
 )
 def test_equal_runs_have_equal_ids(plain, one, other):
@@ -246,6 +252,8 @@ def test_equal_runs_have_equal_ids(plain, one, other):
         ("", "lr.layers.fc8=0.02"),  # lr.high, but it decays with the low rates
         ("", "lr.layers.conv1=0.02"),
         ("freeze=1", "freeze=1 lr.layers.conv2=0.5"),
+        ("optimizer=adam", "optimizer=adam base.momentum=0.5"),
+        ("optimizer=adam", "optimizer=adamw"),
         ("dataset.mean=[0.1,0.2,0.3]", "dataset.mean=[0.3,0.2,0.1]"),
     ],
 )

@@ -14,13 +14,18 @@ from tlprotocols.config.validate import keys
 IDENTITY = 1  # version of the rule below; raise it and every id changes
 DIGEST = 16  # hexadecimal digits that are kept of a SHA-256: 64 bits
 Factors = dict[str, Any]
+IDLE = {  # what a value of `optimizer` makes of no effect: it is left out, so that equal runs have equal ids
+    "adam": ("momentum",),
+    "adamw": ("momentum",),
+}
 
 
 def factors(config: Config) -> Factors:
     """Every factor under its override's name, as in the columns of the table.
 
-    What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, and the
-    explicit rate of a layer that is frozen or has this rate anyway. Lists are texts.
+    What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, the
+    explicit rate of a layer that is frozen or has this rate anyway, and what an optimizer does not read. Lists are
+    texts.
     """
     return {key: _text(value) if isinstance(value, tuple) else value for key, value in _identity(config).items()}
 
@@ -92,8 +97,12 @@ def _identity(config: Config) -> Factors:
             found[name] = tuple(sorted(set(value))) if about["unordered"] and value else value
     if config.layers == 0:
         found["base"] = "none"
-    copies = found["base"] != "none"
-    return {key: v for key, v in found.items() if v is not None and (copies or not key.startswith("base."))}
+    copies, idle = found["base"] != "none", _idle_factors(found)
+    return {
+        key: value
+        for key, value in found.items()
+        if value is not None and key not in idle and (copies or not key.startswith("base."))
+    }
 
 
 @functools.cache
@@ -106,6 +115,11 @@ def _is_idle(config: Config, layer: str, rate: float) -> bool:
     """Whether an explicit rate of a layer changes nothing: the layer is frozen, or has that rate anyway."""
     place, low = config.model.stages.index(layer), len(config.model.stages) - config.high_lr_layers
     return place < config.freeze or (place < low and rate == config.lr.low)
+
+
+def _idle_factors(found: Factors) -> set[str]:
+    """Factors of a run's recipe and of its base's that the chosen optimizers do not read."""
+    return {prefix + key for prefix in ("", "base.") for key in IDLE.get(found[f"{prefix}optimizer"], ())}
 
 
 def _text(values: tuple[Any, ...]) -> str:

@@ -13,6 +13,7 @@ from tlprotocols.errors import ConfigError
 
 SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both")
 AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
 BASES = ("trained", "self", "none")
@@ -68,8 +69,10 @@ class Recipe:
     epochs: int = factor("passes over the training images", low=1)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
     shards: int = factor("parts of a batch that learn at once, a core each; a GPU takes it whole", low=1, legacy=1)
-    momentum: float = factor("momentum of SGD", low=0, high=1)
-    weight_decay: float = factor("L2 penalty of SGD, on the layers that learn", low=0)
+    optimizer: str = factor("how gradients become updates", choices=OPTIMIZERS, legacy="sgd")
+    momentum: float = factor("momentum of SGD; adam and adamw do not read it", low=0, high=1)
+    nesterov: bool = factor("Nesterov's momentum instead of the classical one (sgd only)", legacy=False)
+    weight_decay: float = factor("L2 penalty, on the layers that learn; for adamw decoupled: rate times this", low=0)
     dropout: float = factor("share of units dropped before fc6 and before fc7", low=0, high=0.99)
     augment: str = factor("what varies a training image from epoch to epoch", choices=AUGMENTS)
     precision: str = factor("arithmetic; auto: bf16 where the processor is built for it, else fp32", choices=PRECISIONS)
@@ -191,6 +194,8 @@ class Config(Recipe):
         for name in self.lr.layers:
             if name not in self.model.stages:
                 raise ConfigError(f"lr.layers.{name}", self.lr.layers[name], f"must name one of {names}")
+        _check_recipe("", self)
+        _check_recipe("base.", self.base)
         self._check_pixels()
         if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
             raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
@@ -216,3 +221,10 @@ class Config(Recipe):
         for key in ("mean", "std"):
             if len(getattr(self.dataset, key)) != 3:
                 raise ConfigError(f"dataset.{key}", list(getattr(self.dataset, key)), "must be three numbers")
+
+
+def _check_recipe(prefix: str, recipe: Recipe) -> None:
+    """Refuse what contradicts itself in a recipe, whose keys begin with `prefix`."""
+    if recipe.nesterov and (recipe.optimizer != "sgd" or recipe.momentum == 0):
+        legal = f"needs {prefix}optimizer=sgd and {prefix}momentum above 0"
+        raise ConfigError(f"{prefix}nesterov", "true", f"{legal} (they are {recipe.optimizer} and {recipe.momentum})")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import SHARED_BY
@@ -84,7 +84,9 @@ class Score:
     right: np.ndarray
 
 
-def fit(net: Network, sgd: SGD, config: Config, train: Images, *, done: int = 0) -> Iterator[tuple[int, float]]:
+def fit(
+    net: Network, optimizer: Optimizer, config: Config, train: Images, *, done: int = 0
+) -> Iterator[tuple[int, float]]:
     """Learn, one epoch at a time, after the `done` ones. Yields (epochs done, mean training loss of the epoch).
 
     Order, crops and dropout of an epoch are functions of (seed, epoch) alone, so that stopping between two epochs
@@ -92,7 +94,7 @@ def fit(net: Network, sgd: SGD, config: Config, train: Images, *, done: int = 0)
     """
     with Gradient(net, config, train.device) as learn:
         for epoch in range(done, config.epochs):
-            set_rates(sgd, config, epoch)
+            set_rates(optimizer, config, epoch)
             order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
             draws = train_draws(config, epoch, train.rows[order]).to(train.device)
             places = torch.from_numpy(order).to(train.labels.device)
@@ -100,7 +102,7 @@ def fit(net: Network, sgd: SGD, config: Config, train: Images, *, done: int = 0)
             learn.begin(epoch)
             for crops, labels in _batches(train, places, draws, config):
                 loss = learn(crops, labels)
-                sgd.step()
+                optimizer.step()
                 total.add_(loss, alpha=len(labels))
             mean = total.item() / len(train)
             yield epoch + 1, mean

@@ -174,10 +174,10 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
         Stopped: the attempt is to stop; the state is saved.
     """
     config, paths = attempt.config, attempt.paths
-    sgd = optimizers.optimizer(net, config)
-    state = _resumed(net, sgd, attempt, len(data.train))
+    optimizer = optimizers.optimizer(net, config)
+    state = _resumed(net, optimizer, attempt, len(data.train))
     begun, saved = time.monotonic() - state.seconds, time.monotonic()
-    for done, train_loss in fit(net, sgd, config, data.train, done=state.done):
+    for done, train_loss in fit(net, optimizer, config, data.train, done=state.done):
         state.done, state.seconds = done, time.monotonic() - begun
         point: dict[str, Any] = {"epoch": done, "train_loss": train_loss}
         if config.curve:
@@ -189,7 +189,7 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
         stopping = attempt.stop()
         due = stopping or time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes
         if due and done < config.epochs:
-            checkpoints.save_state(paths.checkpoint, net, sgd, state, attempt.of)
+            checkpoints.save_state(paths.checkpoint, net, optimizer, state, attempt.of)
             saved = time.monotonic()
             if stopping:
                 attempt.log(f"stopped after epoch {done}, as requested")
@@ -198,11 +198,11 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
     return state
 
 
-def _resumed(net: models.Network, sgd: torch.optim.SGD, attempt: Attempt, images: int) -> State:
+def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Attempt, images: int) -> State:
     """Where an earlier attempt stopped; a fresh state if there is none, or none with the curve that is wanted."""
     path, config = attempt.paths.checkpoint, attempt.config
     needed = {"train_loss", "val_top1"} if config.curve else {"train_loss"}
-    state = checkpoints.load_state(path, net, sgd, attempt.of, needed)
+    state = checkpoints.load_state(path, net, optimizer, attempt.of, needed)
     if state.done:
         attempt.log(f"resumed after epoch {state.done}")
         attempt.advance(state.done * images)

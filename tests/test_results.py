@@ -56,6 +56,7 @@ OTHER = {  # another legal value of every factor, beside that of the default con
     "lr.high": 0.5,
     "lr.step": 7,
     "lr.gamma": 0.5,
+    "lr.milestones": {"schedule": "multistep", "lr.milestones": "[3,5]"},
     "lr.low": 0.1,
     "lr.layers": {"lr.layers.conv1": 0.1},
     "dataset.name": {"dataset.name": "folder"},
@@ -83,6 +84,8 @@ OTHER = {  # another legal value of every factor, beside that of the default con
     "base.lr.high": 0.5,
     "base.lr.step": 7,
     "base.lr.gamma": 0.5,
+    "base.lr.milestones": {"base.schedule": "multistep", "base.lr.milestones": "[3,5]"},
+    "base.schedule": "cosine",
     "classes.name": {"classes": "natman"},
     "classes.source": "[a]",
     "classes.target": "[a]",
@@ -240,6 +243,9 @@ def test_commas_in_the_names_of_classes_do_not_make_two_runs_one(plain, one, oth
         ("freeze=2", "freeze=2 lr.layers.conv2=0.5"),
         ("optimizer=adam", "optimizer=adam momentum=0.5"),
         ("base.optimizer=adamw", "base.optimizer=adamw base.momentum=0.5"),
+        ("schedule=cosine", "schedule=cosine decay_epochs=1 lr.step=2 lr.gamma=0.5"),
+        ("base.schedule=cosine", "base.schedule=cosine base.lr.step=2 base.lr.gamma=0.5"),
+        ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[3] decay_epochs=1 lr.step=2"),
     ],
 )
 def test_equal_runs_have_equal_ids(plain, one, other):
@@ -254,6 +260,9 @@ def test_equal_runs_have_equal_ids(plain, one, other):
         ("freeze=1", "freeze=1 lr.layers.conv2=0.5"),
         ("optimizer=adam", "optimizer=adam base.momentum=0.5"),
         ("optimizer=adam", "optimizer=adamw"),
+        ("schedule=cosine", "schedule=cosine base.lr.gamma=0.5"),
+        ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[4]"),
+        ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[3] lr.gamma=0.5"),
         ("dataset.mean=[0.1,0.2,0.3]", "dataset.mean=[0.3,0.2,0.1]"),
     ],
 )
@@ -453,6 +462,8 @@ def test_exported_rows_taken_back_are_finished_runs(plain, tmp_path, suffix):
         plain("layers=0", "n_per_class=full"),
         plain("layers=6", "lr.layers.conv1=0.5"),
         plain("classes=groups", "classes.source=[a]", "classes.target=[b]"),
+        plain("schedule=multistep", "lr.milestones=[3]", "base.schedule=multistep", "base.lr.milestones=[3,5]"),
+        plain("layers=0", "optimizer=adamw", "schedule=cosine"),
     ]
     odd = dataclasses.replace(configs[2].classes, source=("a,b", 'c "d"', "é"), target=("True", "[1]"))
     configs[2] = dataclasses.replace(configs[2], classes=odd)

@@ -14,9 +14,11 @@ from tlprotocols.config.validate import keys
 IDENTITY = 1  # version of the rule below; raise it and every id changes
 DIGEST = 16  # hexadecimal digits that are kept of a SHA-256: 64 bits
 Factors = dict[str, Any]
-IDLE = {  # what a value of `optimizer` makes of no effect: it is left out, so that equal runs have equal ids
+IDLE = {  # what a value of `optimizer` or `schedule` does not read: left out, so that equal runs have equal ids
     "adam": ("momentum",),
     "adamw": ("momentum",),
+    "multistep": ("decay_epochs", "lr.step"),
+    "cosine": ("decay_epochs", "lr.step", "lr.gamma"),
 }
 
 
@@ -24,8 +26,8 @@ def factors(config: Config) -> Factors:
     """Every factor under its override's name, as in the columns of the table.
 
     What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, the
-    explicit rate of a layer that is frozen or has this rate anyway, and what an optimizer does not read. Lists are
-    texts.
+    explicit rate of a layer that is frozen or has this rate anyway, and what an optimizer or a schedule does not read.
+    Lists are texts.
     """
     return {key: _text(value) if isinstance(value, tuple) else value for key, value in _identity(config).items()}
 
@@ -63,8 +65,8 @@ def base_of(config: Config) -> Config | None:
     if base.name == "trained":
         half = "A" if half == "B" else "B"
     recipe: Factors = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("name", "lr")}
-    lr = Rates(high=base.lr.high, low=base.lr.high, step=base.lr.step, gamma=base.lr.gamma, layers={})
-    whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step, "schedule": "own_clock"}
+    lr = Rates(**vars(base.lr), low=base.lr.high, layers={})
+    whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step}
     scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
     if base.name == "trained":  # other classes: nothing of them is tested on
         scratch["test_per_class"] = 0
@@ -118,8 +120,9 @@ def _is_idle(config: Config, layer: str, rate: float) -> bool:
 
 
 def _idle_factors(found: Factors) -> set[str]:
-    """Factors of a run's recipe and of its base's that the chosen optimizers do not read."""
-    return {prefix + key for prefix in ("", "base.") for key in IDLE.get(found[f"{prefix}optimizer"], ())}
+    """Factors of a run's recipe and of its base's that the chosen optimizers and schedules do not read."""
+    chosen = [(prefix, found[prefix + key]) for prefix in ("", "base.") for key in ("optimizer", "schedule")]
+    return {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
 
 
 def _text(values: tuple[Any, ...]) -> str:

@@ -214,6 +214,12 @@ def test_printed_tables_of_the_other_schedules(command, asked, lines):
     assert ended.stdout.splitlines() == ["epochs         fc7      fc8", *lines]
 
 
+def test_epochs_that_only_the_images_decide_are_not_guessed(command):
+    ended = command("schedule=cosine", "max_updates=500", module="tlprotocols.lr_schedule")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("max_updates=500: the images decide how many epochs that is; say epochs=K")
+
+
 def test_a_wrong_value_prints_no_table(command):
     ended = command("layers=9", module="tlprotocols.lr_schedule")
     assert (ended.returncode, ended.stdout) == (2, "")

@@ -32,6 +32,7 @@ BEFORE_SHARDS = ("shards=1", "base.shards=1")  # its legacy values: these ids ar
 CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
 OTHER = {  # another legal value of every factor, beside that of the default configuration
     "epochs": 9,
+    "max_updates": 70,
     "batch_size": 65,
     "shards": 2,
     "optimizer": "adam",
@@ -70,6 +71,7 @@ OTHER = {  # another legal value of every factor, beside that of the default con
     "model.name": {"model": "alexnet", "model.width": 1, "dataset.side": 64, "dataset.pixels": 64},
     "model.width": 0.5,
     "base.epochs": 11,
+    "base.max_updates": 70,
     "base.batch_size": 65,
     "base.shards": 3,
     "base.optimizer": "adamw",

@@ -60,7 +60,11 @@ def main() -> None:
     from tlprotocols.config.compose import load
 
     try:
-        rates = table(load(*sys.argv[1:]))
+        config = load(*sys.argv[1:])
+        if config.max_updates:
+            legal = "the images decide how many epochs that is; say epochs=K, as in the row of such a run"
+            raise ConfigError("max_updates", config.max_updates, legal)
+        rates = table(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -68,7 +68,8 @@ class Rates(Decay):
 class Recipe:
     """How one network is trained, whatever it was copied from."""
 
-    epochs: int = factor("passes over the training images", low=1)
+    epochs: int = factor("passes over the training images; max_updates sets it", low=1)
+    max_updates: int = factor("train for exactly so many updates instead; 0: for epochs", low=0, legacy=0)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
     shards: int = factor("parts of a batch that learn at once, a core each; a GPU takes it whole", low=1, legacy=1)
     optimizer: str = factor("how gradients become updates", choices=OPTIMIZERS, legacy="sgd")

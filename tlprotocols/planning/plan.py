@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
+from tlprotocols.budget import epochs_needed, image_passes
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import precision
-from tlprotocols.images import source
+from tlprotocols.images import Source, source
 from tlprotocols.images.splits import check_counts, target_classes
 from tlprotocols.records import Row, files, finished_row, is_running, read_row
 
@@ -31,8 +32,8 @@ class Run:
 
     @property
     def image_passes(self) -> int:
-        """Training images times epochs: what a run costs, up to the machine's throughput."""
-        return self.images * self.config.epochs
+        """Images of all epochs: what a run costs, up to the machine's throughput."""
+        return image_passes(self.config, self.images, self.config.epochs)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def blocked(run: Run, failed: Mapping[str, str]) -> str:
 
 
 def resolved(config: Config) -> Config:
-    """The configuration as it will run here: images listed, no `auto` left. Checks what only the images can tell.
+    """The configuration as it will run here: images listed, no `auto` left, `epochs` those that `max_updates` comes to.
+    Checks what only the images can tell.
 
     Raises:
         ConfigError: the images are not there, or some class has too few.
@@ -130,6 +132,11 @@ def resolved(config: Config) -> Config:
     base = base_of(config)
     if base is not None:
         check_counts(base, listed.classes, listed.counts, "base.n_per_class")
+    if base is not None and base.max_updates:
+        epochs = epochs_needed(base, _training_images(base, listed))
+        config = dataclasses.replace(config, base=dataclasses.replace(config.base, epochs=epochs))
+    if config.max_updates:
+        config = dataclasses.replace(config, epochs=epochs_needed(config, _training_images(config, listed)))
     return config
 
 
@@ -162,9 +169,16 @@ def _finished(runs: Mapping[str, Run]) -> dict[str, Row]:
 
 def _run(config: Config, role: str) -> Run:
     base, listed = base_of(config), source(config.dataset, config.machine.image_cache)
-    labels, n = target_classes(config, listed.classes), config.n_per_class
-    train, kept = sum(listed.counts["train"][label] for label in labels), len(labels) * config.test_per_class
-    images = train - kept if n == "full" else len(labels) * int(n)
+    labels, images = target_classes(config, listed.classes), _training_images(config, listed)
+    kept = len(labels) * config.test_per_class
     test = sum(listed.counts["test"][label] for label in labels) if "test" in listed.counts else kept
     evaluated = images + test + sum(listed.counts["val"][label] for label in labels)
     return Run(run_id(config), config, role, run_id(base) if base else None, images, evaluated)
+
+
+def _training_images(config: Config, listed: Source) -> int:
+    """Training images of an epoch."""
+    labels, n = target_classes(config, listed.classes), config.n_per_class
+    if n != "full":
+        return len(labels) * int(n)
+    return sum(listed.counts["train"][label] - config.test_per_class for label in labels)

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from tlprotocols.budget import images_of_epoch
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.images.augment import Draws, centre_draws, crop_and_flip, normalize, train_draws
@@ -90,12 +91,14 @@ def fit(
     """Learn, one epoch at a time, after the `done` ones. Yields (epochs done, mean training loss of the epoch).
 
     Order, crops and dropout of an epoch are functions of (seed, epoch) alone, so that stopping between two epochs
-    and going on in another process changes no bit. Stops early if the loss is no longer a number.
+    and going on in another process changes no bit. With `max_updates` the last epoch is the beginning of one. Stops
+    early if the loss is no longer a number.
     """
     with Gradient(net, config, train.device) as learn:
         for epoch in range(done, config.epochs):
             set_rates(optimizer, config, epoch)
             order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
+            order = order[: images_of_epoch(config, len(train), epoch)]
             draws = train_draws(config, epoch, train.rows[order]).to(train.device)
             places = torch.from_numpy(order).to(train.labels.device)
             total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
@@ -104,7 +107,7 @@ def fit(
                 loss = learn(crops, labels)
                 optimizer.step()
                 total.add_(loss, alpha=len(labels))
-            mean = total.item() / len(train)
+            mean = total.item() / len(order)
             yield epoch + 1, mean
             if not math.isfinite(mean):
                 return

@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 
 from tlprotocols import __version__
+from tlprotocols.budget import image_passes, images_of_epoch, updates
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import Stopped
@@ -185,7 +186,7 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
             point |= {"val_loss": score.loss, "val_top1": score.top1}
         state.curve.append(point)
         attempt.log(" ".join(f"{key} {value:.4g}" for key, value in point.items()))
-        attempt.advance(len(data.train))
+        attempt.advance(images_of_epoch(config, len(data.train), done - 1))
         stopping = attempt.stop()
         due = stopping or time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes
         if due and done < config.epochs:
@@ -205,7 +206,7 @@ def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Att
     state = checkpoints.load_state(path, net, optimizer, attempt.of, needed)
     if state.done:
         attempt.log(f"resumed after epoch {state.done}")
-        attempt.advance(state.done * images)
+        attempt.advance(image_passes(config, images, state.done))
     return state
 
 
@@ -227,8 +228,8 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
         "classes_learned": classes,
         "train_images": images,
-        "updates": state.done * math.ceil(images / config.batch_size),
-        "images_per_second": round(state.done * images / state.seconds, 1),
+        "updates": updates(config, images, state.done),
+        "images_per_second": round(image_passes(config, images, state.done) / state.seconds, 1),
     }
 
 

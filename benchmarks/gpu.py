@@ -161,7 +161,7 @@ def settle(setting: str) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def prepared(bench: Bench, config: Config, setting: str = "worker") -> tuple[models.Network, torch.optim.SGD]:
+def prepared(bench: Bench, config: Config, setting: str = "worker") -> tuple[models.Network, torch.optim.Optimizer]:
     """A network and its optimizer on the device."""
     settle(setting)
     torch.manual_seed(0)
@@ -196,7 +196,7 @@ def synthetic(bench: Bench, batch: int, precision: str, mode: str, setting: str 
     return row
 
 
-def _captured(step: Callable[[], None], sgd: torch.optim.SGD) -> Callable[[], None]:
+def _captured(step: Callable[[], None], sgd: torch.optim.Optimizer) -> Callable[[], None]:
     """The step as a CUDA graph."""
     aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream())

@@ -57,7 +57,9 @@ def test_an_unknown_throughput_is_guessed_from_the_network(config):
     assert costs.guessed
 
 
-@pytest.mark.parametrize("other", ["model.width=0.5", "batch_size=7", "freeze=3 layers=3", "curve=true", "shards=2"])
+@pytest.mark.parametrize(
+    "other", ["model.width=0.5", "batch_size=7", "freeze=3 layers=3", "curve=true", "shards=2", "optimizer=adam"]
+)
 def test_runs_of_another_kind_are_still_a_guess(config, other, tmp_path):
     trained(config(), 100.0, tmp=tmp_path)
     costs = cost(planned(run(config()), run(config(*other.split()), id="b")), here=True)

@@ -1,8 +1,15 @@
 """The learning rate of every layer at every epoch, against tables written by hand for 90 epochs of .01 and .001."""
 
-import pytest
+import dataclasses
+import math
 
-from tlprotocols.lr_schedule import table
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tlprotocols.config.identity import base_of
+from tlprotocols.config.schema import SCHEDULES
+from tlprotocols.lr_schedule import rate, table
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 LOW = [(30, 0.001), (60, 0.0001), (90, 0.00001)]  # (first epoch after it, rate)
@@ -17,8 +24,8 @@ HIGH = {  # by decay_epochs
 
 def every_epoch(segments):
     rates, start = [], 0
-    for end, rate in segments:
-        rates += [pytest.approx(rate, rel=1e-12)] * (end - start)
+    for end, value in segments:
+        rates += [pytest.approx(value, rel=1e-12)] * (end - start)
         start = end
     assert len(rates) == 90
     return rates
@@ -87,6 +94,80 @@ def test_the_five_readings_of_decay_epochs(composed, schedule, decay, high, low)
     assert all(rates[layer] == every_epoch(low) for layer in LAYERS[:7])
 
 
+def test_multistep_lowers_every_layer_at_the_milestones(composed):
+    """DenseNet's 50% and 75% of 90 epochs; decay_epochs and lr.step mean nothing here."""
+    asked = ("schedule=multistep", "lr.milestones=[45,67]", "lr.layers.conv2=0.5", "decay_epochs=3", "lr.step=2")
+    rates = table(composed("dataset=imagenet", *asked))
+    assert rates["fc8"] == every_epoch([(45, 0.01), (67, 0.001), (90, 0.0001)])
+    assert rates["conv1"] == every_epoch([(45, 0.001), (67, 0.0001), (90, 0.00001)])
+    assert rates["conv2"] == every_epoch([(45, 0.5), (67, 0.05), (90, 0.005)])
+
+
+def test_cosine_goes_from_each_layers_rate_to_nothing(composed):
+    """Of six epochs; the shares are (1 + cos(k * 30 degrees)) / 2."""
+    rates = table(composed("dataset=imagenet", "schedule=cosine", "epochs=6", "lr.layers.conv2=0.5", "decay_epochs=1"))
+    shares = [1, (2 + 3**0.5) / 4, 0.75, 0.5, 0.25, (2 - 3**0.5) / 4]
+    assert rates["fc8"] == pytest.approx([0.01 * share for share in shares], rel=1e-12)
+    assert rates["conv1"] == pytest.approx([0.001 * share for share in shares], rel=1e-12)
+    assert rates["conv2"] == pytest.approx([0.5 * share for share in shares], rel=1e-12)
+    assert table(composed("schedule=cosine", "epochs=1"))["fc8"] == [0.02]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("", [0.5, 0.5, 0.05, 0.05, 0.005]),
+        ("base.schedule=multistep base.lr.milestones=[1,4]", [0.5, 0.05, 0.05, 0.05, 0.005]),
+        ("base.schedule=cosine", [0.5 * (1 + math.cos(math.pi * epoch / 5)) / 2 for epoch in range(5)]),
+    ],
+)
+def test_a_base_has_a_schedule_of_its_own_and_one_rate(composed, asked, expected):
+    always = ("base.epochs=5", "base.lr.high=0.5", "base.lr.step=2", "schedule=both", "decay_epochs=1")
+    rates = table(base_of(composed(*always, *asked.split())))
+    assert tuple(rates) == LAYERS
+    assert all(rates[layer] == pytest.approx(expected) for layer in LAYERS)
+
+
+@settings(max_examples=200)
+@given(
+    schedule=st.sampled_from(SCHEDULES),
+    epochs=st.integers(1, 120),
+    decay=st.integers(1, 40),
+    step=st.integers(1, 40),
+    gamma=st.floats(0, 1),
+    milestones=st.sets(st.integers(1, 130), min_size=1).map(sorted),
+    high=st.floats(1e-6, 10),
+    low=st.floats(1e-6, 10),
+    layers=st.integers(0, 8),
+)
+def test_rates_never_rise_and_begin_at_the_initial_one(
+    composed, schedule, epochs, decay, step, gamma, milestones, high, low, layers
+):
+    """Except where decay_epochs lets the high group join a low rate that is higher."""
+    config = composed("layers=0")
+    lr = dataclasses.replace(config.lr, high=high, low=low, step=step, gamma=gamma, milestones=tuple(milestones))
+    config = dataclasses.replace(
+        config, lr=lr, schedule=schedule, epochs=epochs, decay_epochs=decay, high_lr_layers=layers
+    )
+    for layer, rates in table(config).items():
+        is_high = LAYERS.index(layer) >= 8 - layers
+        assert rates[0] == (high if is_high else low)
+        assert all(0 <= value < math.inf for value in rates)
+        if schedule != "join_low":
+            assert rates == sorted(rates, reverse=True)
+        assert rates == [rate(config, layer, epoch) for epoch in reversed(range(epochs))][::-1]
+
+
+@settings(max_examples=50)
+@given(epochs=st.integers(1, 500), data=st.data())
+def test_half_of_a_cosine_is_symmetric_about_its_middle(composed, epochs, data):
+    config = dataclasses.replace(composed("schedule=cosine"), epochs=epochs)
+    epoch = data.draw(st.integers(0, epochs - 1))
+    both = rate(config, "fc8", epoch) + rate(config, "fc8", epochs - epoch)
+    assert both == pytest.approx(config.lr.high, rel=1e-9)
+    assert rate(config, "fc8", epoch) > 0
+
+
 def test_commonly_used_is_one_rate_for_all(composed):
     rates = table(composed("dataset=imagenet", "protocol=commonly_used"))
     assert list(rates.values()) == [every_epoch([(30, 0.01), (60, 0.001), (90, 0.0001)])] * 8
@@ -115,6 +196,28 @@ def test_the_printed_table_is_the_one_written_by_hand(command):
         "65-89        1e-05    1e-05",
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "lines"),
+    [
+        (("schedule=multistep", "lr.milestones=[2]"), ["0-1          0.001     0.01", "2-2         0.0001    0.001"]),
+        (
+            ("schedule=cosine",),
+            ["0-0          0.001     0.01", "1-1        0.00075   0.0075", "2-2        0.00025   0.0025"],
+        ),
+    ],
+    ids=["multistep", "cosine"],
+)
+def test_printed_tables_of_the_other_schedules(command, asked, lines):
+    ended = command("dataset=imagenet", "layers=6", "freeze=6", "epochs=3", *asked, module="tlprotocols.lr_schedule")
+    assert ended.stdout.splitlines() == ["epochs         fc7      fc8", *lines]
+
+
+def test_epochs_that_only_the_images_decide_are_not_guessed(command):
+    ended = command("schedule=cosine", "max_updates=500", module="tlprotocols.lr_schedule")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("max_updates=500: the images decide how many epochs that is; say epochs=K")
 
 
 def test_a_wrong_value_prints_no_table(command):

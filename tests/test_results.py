@@ -33,9 +33,12 @@ BEFORE_SHARDS = ("shards=1", "base.shards=1")  # its legacy values: these ids ar
 CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
 OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of the default configuration
     "epochs": 9,
+    "max_updates": 70,
     "batch_size": 65,
     "shards": 2,
+    "optimizer": "adam",
     "momentum": 0.8,
+    "nesterov": "true",
     "weight_decay": 0.01,
     "dropout": 0.1,
     "augment": "none",
@@ -55,6 +58,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "lr.high": 0.5,
     "lr.step": 7,
     "lr.gamma": 0.5,
+    "lr.milestones": {"schedule": "multistep", "lr.milestones": "[3,5]"},
     "lr.low": 0.1,
     "lr.layers": {"lr.layers.conv1": 0.1},
     "dataset.name": {"dataset.name": "folder"},
@@ -69,9 +73,12 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "model.name": {"model": "alexnet", "model.width": 1, "dataset.side": 64, "dataset.pixels": 64},
     "model.width": 0.5,
     "base.epochs": 11,
+    "base.max_updates": 70,
     "base.batch_size": 65,
     "base.shards": 3,
+    "base.optimizer": "adamw",
     "base.momentum": 0.8,
+    "base.nesterov": "true",
     "base.weight_decay": 0.01,
     "base.dropout": 0.1,
     "base.augment": "none",
@@ -81,6 +88,8 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "base.lr.high": 0.5,
     "base.lr.step": 7,
     "base.lr.gamma": 0.5,
+    "base.lr.milestones": {"base.schedule": "multistep", "base.lr.milestones": "[3,5]"},
+    "base.schedule": "cosine",
     "classes.name": {"classes": "natman"},
     "classes.source": "[a]",
     "classes.target": "[a]",
@@ -236,6 +245,11 @@ def test_commas_in_the_names_of_classes_do_not_make_two_runs_one(plain, one, oth
         ("", "lr.layers.conv1=0.002"),  # lr.low
         ("lr.layers.conv2=0.5", "lr.layers.conv1=0.002 lr.layers.conv2=0.5"),
         ("freeze=2", "freeze=2 lr.layers.conv2=0.5"),
+        ("optimizer=adam", "optimizer=adam momentum=0.5"),
+        ("base.optimizer=adamw", "base.optimizer=adamw base.momentum=0.5"),
+        ("schedule=cosine", "schedule=cosine decay_epochs=1 lr.step=2 lr.gamma=0.5"),
+        ("base.schedule=cosine", "base.schedule=cosine base.lr.step=2 base.lr.gamma=0.5"),
+        ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[3] decay_epochs=1 lr.step=2"),
     ],
 )
 def test_equal_runs_have_equal_ids(plain, one, other):
@@ -248,6 +262,11 @@ def test_equal_runs_have_equal_ids(plain, one, other):
         ("", "lr.layers.fc8=0.02"),  # lr.high, but it decays with the low rates
         ("", "lr.layers.conv1=0.02"),
         ("freeze=1", "freeze=1 lr.layers.conv2=0.5"),
+        ("optimizer=adam", "optimizer=adam base.momentum=0.5"),
+        ("optimizer=adam", "optimizer=adamw"),
+        ("schedule=cosine", "schedule=cosine base.lr.gamma=0.5"),
+        ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[4]"),
+        ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[3] lr.gamma=0.5"),
         ("dataset.mean=[0.1,0.2,0.3]", "dataset.mean=[0.3,0.2,0.1]"),
     ],
 )
@@ -447,6 +466,8 @@ def test_exported_rows_taken_back_are_finished_runs(plain, tmp_path, suffix):
         plain("layers=0", "n_per_class=full"),
         plain("layers=6", "lr.layers.conv1=0.5"),
         plain("classes=groups", "classes.source=[a]", "classes.target=[b]"),
+        plain("schedule=multistep", "lr.milestones=[3]", "base.schedule=multistep", "base.lr.milestones=[3,5]"),
+        plain("layers=0", "optimizer=adamw", "schedule=cosine"),
     ]
     odd = dataclasses.replace(configs[2].classes, source=("a,b", 'c "d"', "é"), target=("True", "[1]"))
     configs[2] = dataclasses.replace(configs[2], classes=odd)

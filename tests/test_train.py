@@ -46,16 +46,34 @@ def trained(config, net, sgd, done=0, epochs=None):
 
 
 def bits(net, sgd):
-    momenta = [sgd.state[p]["momentum_buffer"] for group in sgd.param_groups for p in group["params"]]
-    return [*transfer.weights(net).values(), *momenta]
+    return [*transfer.weights(net).values(), *kept_by(sgd)]
 
 
-@pytest.mark.parametrize("asked", [("precision=fp32",), ("precision=bf16",), ("precision=bf16", "shards=2")])
+def kept_by(optimizer):
+    """The tensors that an optimizer keeps, in the order of the parameters and of their names."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kept = [value for parameter in parameters for _, value in sorted(optimizer.state[parameter].items())]
+    return [value for value in kept if value is not None]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        pytest.param(("precision=fp32",), 1, id="fp32"),
+        pytest.param(("precision=bf16",), 1, id="bf16"),
+        pytest.param(("precision=bf16", "shards=2"), 1, id="shards"),
+        pytest.param(("momentum=0",), 0, id="sgd without momentum"),
+        pytest.param(("nesterov=true",), 1, id="nesterov"),
+        pytest.param(("optimizer=adam",), 3, id="adam: step and two moments"),
+        pytest.param(("optimizer=adamw", "weight_decay=0.1", "freeze=2", "freeze_random=true"), 3, id="adamw"),
+    ],
+)
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, asked):
+def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, asked, kept):
     config = cfg("layers=0", "epochs=4", "dropout=0.3", "decay_epochs=2", "augment=crop_flip", *asked)
     config_net = network(config, 4)
     whole = bits(*trained(config, config_net, optimizers.optimizer(config_net, config)))
+    assert len(whole) == 16 + kept * 2 * (8 - config.freeze)
     first = network(config, 4)
     sgd = optimizers.optimizer(first, config)
     trained(config, first, sgd, epochs=epochs)
@@ -68,6 +86,37 @@ def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, asked):
     assert state.done == epochs
     for one, other in zip(whole, bits(*trained(config, second, sgd, done=state.done)), strict=True):
         assert torch.equal(one, other)
+
+
+def test_restored_tensors_lie_in_memory_as_the_weights_do(cfg, tmp_path):
+    config = cfg("layers=0", "optimizer=adam", "epochs=1")
+    net = network(config, 4).to(memory_format=torch.channels_last)
+    adam = optimizers.optimizer(net, config)
+    trained(config, net, adam)
+    checkpoints.save_state(tmp_path / "checkpoint", net, adam, checkpoints.State(done=1))
+    again = optimizers.optimizer(net, config)
+    checkpoints.load_state(tmp_path / "checkpoint", net, again)
+    strides = [[value.stride() for value in kept_by(one)] for one in (adam, again)]
+    assert strides[0] == strides[1]
+    assert net.stages["conv2"].weight.stride() in strides[1]
+
+
+def test_a_checkpoint_of_another_layout_is_not_used(cfg, tmp_path, monkeypatch):
+    """Of a version that wrote momenta under another name: without them the run would go on from other numbers."""
+    config = cfg("layers=0")
+    net = network(config, 4)
+    sgd = optimizers.optimizer(net, config)
+    trained(config, net, sgd, epochs=1)
+    save = checkpoints.save
+
+    def older(tensors, metadata):
+        renamed = {name.replace("optimizer/", "momentum/"): value for name, value in tensors.items()}
+        digest = checkpoints._digest(metadata["state"], renamed)
+        return save(renamed, metadata=metadata | {"digest": digest})
+
+    monkeypatch.setattr(checkpoints, "save", older)
+    checkpoints.save_state(tmp_path / "checkpoint", net, sgd, checkpoints.State(done=1))
+    assert checkpoints.load_state(tmp_path / "checkpoint", net, sgd).done == 0
 
 
 @pytest.mark.parametrize("batch", [5, 8, 100])

@@ -150,6 +150,74 @@ def test_one_update_is_sgd_with_momentum_and_decay(protocol):
     torch.testing.assert_close(weight, expected)
 
 
+def adam(weight, gradients, rate, decay, decoupled):
+    """Kingma & Ba (2015), Alg. 1, and the decay of Loshchilov & Hutter (2019), Alg. 2, written by hand."""
+    first, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    for step, gradient in enumerate(gradients, 1):
+        if decoupled:
+            weight = weight - rate * decay * weight
+        else:
+            gradient = gradient + decay * weight
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        weight = weight - rate * (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+    return weight
+
+
+def nesterov(weight, gradients, rate, decay):
+    """Sutskever et al. (2013) in the form of torch: the step looks ahead along the velocity."""
+    velocity = torch.zeros_like(weight)
+    for gradient in gradients:
+        gradient = gradient + decay * weight
+        velocity = 0.9 * velocity + gradient
+        weight = weight - rate * (gradient + 0.9 * velocity)
+    return weight
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param("optimizer=adam", lambda *given: adam(*given, decoupled=False), id="adam"),
+        pytest.param("optimizer=adamw", lambda *given: adam(*given, decoupled=True), id="adamw"),
+        pytest.param("nesterov=true", nesterov, id="sgd with nesterov"),
+    ],
+)
+def test_updates_are_those_of_the_papers_at_the_rate_of_each_layer(protocol, asked, expected):
+    config = protocol(0, 0, "lr.high=0.5", "lr.low=0.25", "lr.layers.conv2=0.125", "weight_decay=0.25", asked)
+    net = network(config, 4)
+    optimizer = optimizers.optimizer(net, config)
+    optimizers.set_rates(optimizer, config, 0)
+    gradients = [1.0, -0.5, 2.0]
+    before = copied_weights(net)
+    for gradient in gradients:
+        for parameter in net.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+    for layer, rate in (("conv1", 0.25), ("conv2", 0.125), ("fc8", 0.5)):
+        weight = before[f"{layer}.weight"]
+        wanted = expected(weight, [torch.full_like(weight, gradient) for gradient in gradients], rate, 0.25)
+        torch.testing.assert_close(net.stages[layer].weight.detach(), wanted)
+
+
+@pytest.mark.parametrize("asked", ["optimizer=adam", "optimizer=adamw", "nesterov=true"])
+def test_a_base_is_trained_by_an_optimizer_of_its_own(protocol, asked):
+    config = base_of(protocol(3, 0, f"base.{asked}"))
+    key, value = asked.split("=")
+    assert getattr(config, key) in (value, True)
+    sgd = protocol(3, 0, f"base.{asked}")
+    assert (sgd.optimizer, sgd.nesterov) == ("sgd", False)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("frozen", [0, 3])
+def test_frozen_layers_do_not_move_with_any_optimizer(protocol, name, frozen):
+    config = protocol(3, frozen, "epochs=1", "weight_decay=0.1", f"optimizer={name}")
+    net = network(config, 4)
+    before = copied_weights(net)
+    list(fit(net, optimizers.optimizer(net, config), config, selected(config, "train", CPU)))
+    assert same(before, transfer.weights(net)) == LAYERS[:frozen]
+
+
 def test_a_base_whose_weights_are_gone_is_named(protocol, cfg, tmp_path):
     with pytest.raises(ValueError, match=r"weights.safetensors: the base's weights are gone; the same command"):
         network(cfg(f"results_dir={tmp_path}", "layers=3"), 4)

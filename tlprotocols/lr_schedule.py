@@ -3,6 +3,7 @@
 python -m tlprotocols.lr_schedule decay_epochs=3 high_lr_layers=2 epochs=90
 """
 
+import math
 import sys
 
 from tlprotocols.config.schema import Config
@@ -14,7 +15,9 @@ def rate(config: Config, layer: str, epoch: int) -> float:
 
     The last `high_lr_layers` layers start at `lr.high`, the others at `lr.low`; `lr.layers` names exceptions, which
     fall with the low group. What `decay_epochs` means is not said in full by the paper (sec. 3.2 to 3.4): the five
-    readings are the five values of `schedule`.
+    readings are the first five values of `schedule`. `multistep` and `cosine` know nothing of it: all layers fall at
+    the same epochs, or from their initial rate along half a cosine that would be 0 at epoch `epochs` (Loshchilov &
+    Hutter 2017, eq. 5, without restarts), in steps of an epoch.
     """
     lr, stages = config.lr, config.model.stages
     falls = epoch // lr.step  # of a group that falls every `step` epochs
@@ -33,6 +36,10 @@ def rate(config: Config, layer: str, epoch: int) -> float:
             falls = epoch // config.decay_epochs
         case "both":  # everything falls at D, then every `step`
             falls = late_falls
+        case "multistep":
+            falls = sum(epoch >= milestone for milestone in lr.milestones or ())
+        case "cosine":
+            return initial * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
     return initial * lr.gamma**falls
 
 
@@ -53,7 +60,11 @@ def main() -> None:
     from tlprotocols.config.compose import load
 
     try:
-        rates = table(load(*sys.argv[1:]))
+        config = load(*sys.argv[1:])
+        if config.max_updates:
+            legal = "the images decide how many epochs that is; say epochs=K, as in the row of such a run"
+            raise ConfigError("max_updates", config.max_updates, legal)
+        rates = table(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

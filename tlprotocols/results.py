@@ -35,6 +35,8 @@ TEXTS = (  # columns whose values may look like numbers
     "dataset.fingerprint",
     "classes.source",
     "classes.target",
+    "lr.milestones",
+    "base.lr.milestones",
     "host",
 )
 
@@ -155,7 +157,7 @@ def _completed(row: Row) -> Row:
     legacy = legacy_values()
     if row.get("base", "none") == "none":
         legacy = {key: value for key, value in legacy.items() if not key.startswith("base.")}
-    return row | {key: value for key, value in legacy.items() if key not in row or row[key] is None}
+    return row | {key: value for key, value in legacy.items() if value is not None and row.get(key) is None}
 
 
 def _order(column: "pandas.Series[Any]") -> "pandas.Series[Any]":

@@ -14,13 +14,20 @@ from tlprotocols.config.validate import keys
 IDENTITY = 1  # version of the rule below; raise it and every id changes
 DIGEST = 16  # hexadecimal digits that are kept of a SHA-256: 64 bits
 Factors = dict[str, Any]
+IDLE = {  # what a value of `optimizer` or `schedule` does not read: left out, so that equal runs have equal ids
+    "adam": ("momentum",),
+    "adamw": ("momentum",),
+    "multistep": ("decay_epochs", "lr.step"),
+    "cosine": ("decay_epochs", "lr.step", "lr.gamma"),
+}
 
 
 def factors(config: Config) -> Factors:
     """Every factor under its override's name, as in the columns of the table.
 
-    What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, and the
-    explicit rate of a layer that is frozen or has this rate anyway. Lists are texts.
+    What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, the
+    explicit rate of a layer that is frozen or has this rate anyway, and what an optimizer or a schedule does not read.
+    Lists are texts.
     """
     return {key: _text(value) if isinstance(value, tuple) else value for key, value in _identity(config).items()}
 
@@ -58,8 +65,8 @@ def base_of(config: Config) -> Config | None:
     if base.name == "trained":
         half = "A" if half == "B" else "B"
     recipe: Factors = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("name", "lr")}
-    lr = Rates(high=base.lr.high, low=base.lr.high, step=base.lr.step, gamma=base.lr.gamma, layers={})
-    whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step, "schedule": "own_clock"}
+    lr = Rates(**vars(base.lr), low=base.lr.high, layers={})
+    whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step}
     scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
     if base.name == "trained":  # other classes: nothing of them is tested on
         scratch["test_per_class"] = 0
@@ -92,8 +99,12 @@ def _identity(config: Config) -> Factors:
             found[name] = tuple(sorted(set(value))) if about["unordered"] and value else value
     if config.layers == 0:
         found["base"] = "none"
-    copies = found["base"] != "none"
-    return {key: v for key, v in found.items() if v is not None and (copies or not key.startswith("base."))}
+    copies, idle = found["base"] != "none", _idle_factors(found)
+    return {
+        key: value
+        for key, value in found.items()
+        if value is not None and key not in idle and (copies or not key.startswith("base."))
+    }
 
 
 @functools.cache
@@ -106,6 +117,12 @@ def _is_idle(config: Config, layer: str, rate: float) -> bool:
     """Whether an explicit rate of a layer changes nothing: the layer is frozen, or has that rate anyway."""
     place, low = config.model.stages.index(layer), len(config.model.stages) - config.high_lr_layers
     return place < config.freeze or (place < low and rate == config.lr.low)
+
+
+def _idle_factors(found: Factors) -> set[str]:
+    """Factors of a run's recipe and of its base's that the chosen optimizers and schedules do not read."""
+    chosen = [(prefix, found[prefix + key]) for prefix in ("", "base.") for key in ("optimizer", "schedule")]
+    return {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
 
 
 def _text(values: tuple[Any, ...]) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 from tlprotocols.config.models import MODELS, ModelSpec
 from tlprotocols.errors import ConfigError
 
-SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both")
+BASE_SCHEDULES = ("own_clock", "multistep", "cosine")  # of one group of layers
+SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both", "multistep", "cosine")
 AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
 BASES = ("trained", "self", "none")
@@ -51,6 +53,7 @@ class Decay:
     high: float = factor("initial learning rate of the layers at the high rate", low=0)
     step: int = factor("epochs between two decays of a learning rate", low=1)
     gamma: float = factor("factor by which a learning rate decays", low=0, high=1)
+    milestones: tuple[int, ...] | None = factor("epochs at which all rates decay (multistep)", low=1, legacy=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +68,14 @@ class Rates(Decay):
 class Recipe:
     """How one network is trained, whatever it was copied from."""
 
-    epochs: int = factor("passes over the training images", low=1)
+    epochs: int = factor("passes over the training images; max_updates sets it", low=1)
+    max_updates: int = factor("train for exactly so many updates instead; 0: for epochs", low=0, legacy=0)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
     shards: int = factor("parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, legacy=1)
-    momentum: float = factor("momentum of SGD", low=0, high=1)
-    weight_decay: float = factor("L2 penalty of SGD, on the layers that learn", low=0)
+    optimizer: str = factor("how gradients become updates", choices=OPTIMIZERS, legacy="sgd")
+    momentum: float = factor("momentum of SGD; adam and adamw do not read it", low=0, high=1)
+    nesterov: bool = factor("Nesterov's momentum instead of the classical one (sgd only)", legacy=False)
+    weight_decay: float = factor("L2 penalty, on the layers that learn; for adamw decoupled: rate times this", low=0)
     dropout: float = factor("share of units dropped before the last layer (AlexNet: fc6 and fc7)", low=0, high=0.99)
     augment: str = factor("random augmentation of training images", choices=AUGMENTS)
     precision: str = factor("arithmetic; auto: bf16 where the processor is built for it, else fp32", choices=PRECISIONS)
@@ -118,6 +124,7 @@ class Base(Recipe):
 
     name: str = factor("trained on the source classes, self: on the target classes, none", choices=BASES)
     n_per_class: int | str = factor("training images per class of the base, or full", low=1, choices=("full",))
+    schedule: str = factor("how its rate falls; own_clock: every lr.step", choices=BASE_SCHEDULES, legacy="own_clock")
     lr: Decay = factor("the base's learning rate")
 
 
@@ -156,7 +163,7 @@ class Config(Recipe):
     seed: int = factor("which replicate of initialisation and order", low=0)
     high_lr_layers: int = factor("last layers that start at lr.high; the rest at lr.low", low=0, choices=DEPTHS)
     decay_epochs: int = factor("epochs before the high learning rate decays", low=0)
-    schedule: str = factor("what decay_epochs does (docs/fidelity.md, reading 3)", choices=SCHEDULES)
+    schedule: str = factor("how rates decay: what decay_epochs does, or multistep, cosine", choices=SCHEDULES)
     lr: Rates = factor("learning rates")
     dataset: Dataset = factor("images")
     model: Model = factor("network")
@@ -194,6 +201,8 @@ class Config(Recipe):
         for name in self.lr.layers:
             if name not in self.model.stages:
                 raise ConfigError(f"lr.layers.{name}", self.lr.layers[name], f"must name one of {names}")
+        _check_recipe("", self, self.schedule, self.lr)
+        _check_recipe("base.", self.base, self.base.schedule, self.base.lr)
         self._check_pixels()
         self._check_shards()
         if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
@@ -225,3 +234,19 @@ class Config(Recipe):
         for key in ("mean", "std"):
             if len(getattr(self.dataset, key)) != 3:
                 raise ConfigError(f"dataset.{key}", list(getattr(self.dataset, key)), "must be three numbers")
+
+
+def _check_recipe(prefix: str, recipe: Recipe, schedule: str, lr: Decay) -> None:
+    """Refuse what contradicts itself in a recipe, whose keys begin with `prefix`."""
+    if recipe.nesterov and (recipe.optimizer != "sgd" or recipe.momentum == 0):
+        legal = f"needs {prefix}optimizer=sgd and {prefix}momentum above 0"
+        raise ConfigError(f"{prefix}nesterov", "true", f"{legal} (they are {recipe.optimizer} and {recipe.momentum})")
+    given = lr.milestones
+    if schedule == "multistep" and given is None:
+        legal = f"needs {prefix}lr.milestones=[...], the epochs at which the rates fall"
+        raise ConfigError(f"{prefix}schedule", schedule, legal)
+    if given is not None and schedule != "multistep":
+        legal = f"needs {prefix}schedule=multistep (it is {schedule})"
+        raise ConfigError(f"{prefix}lr.milestones", list(given), legal)
+    if given is not None and (not given or list(given) != sorted(set(given))):
+        raise ConfigError(f"{prefix}lr.milestones", list(given), "must be rising epochs, as in [30,60]")

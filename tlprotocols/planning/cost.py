@@ -58,15 +58,16 @@ def cost(plan: Plan, here: bool) -> Cost:
 
 def kind_of(config: Config) -> tuple[object, ...]:
     """Runs of one kind train at one throughput on one device: network, pixels, batch, arithmetic, layers that learn,
-    shards, whether an epoch ends with an evaluation."""
+    shards, optimizer, whether an epoch ends with an evaluation."""
     parts = (config.model.name, config.model.width, config.dataset.side, config.dataset.pixels, config.batch_size)
-    return (*parts, config.precision, config.freeze, config.shards, config.curve)
+    return (*parts, config.precision, config.freeze, config.shards, config.optimizer, config.curve)
 
 
 def _kind_of_row(row: Row) -> tuple[object, ...]:
     """The device of a row, and its kind."""
     keys = ("device", "model", "model.width", "dataset.side", "dataset.pixels", "batch_size", "precision", "freeze")
-    return (*(row.get(key) for key in keys), row.get("shards", 1), row.get("val_top1_best") is not None)
+    later = (row.get("shards", 1), row.get("optimizer", "sgd"))
+    return (*(row.get(key) for key in keys), *later, row.get("val_top1_best") is not None)
 
 
 def guess(config: Config) -> float:

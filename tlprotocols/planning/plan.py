@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
+from tlprotocols.budget import epochs_needed, image_passes
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError
@@ -32,8 +33,8 @@ class Run:
 
     @property
     def image_passes(self) -> int:
-        """Training images times epochs: what a run costs, up to the machine's throughput."""
-        return self.images * self.config.epochs
+        """Images of all epochs: what a run costs, up to the machine's throughput."""
+        return image_passes(self.config, self.images, self.config.epochs)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def blocked(run: Run, failed: Mapping[str, str]) -> str:
 
 
 def resolved(config: Config) -> Config:
-    """The configuration as it will run here: images listed, no `auto` left. Checks what only the images can tell.
+    """The configuration as it will run here: images listed, no `auto` left, `epochs` those that `max_updates` comes to.
+    Checks what only the images can tell.
 
     Raises:
         ConfigError: the images are not there, or some class has too few.
@@ -131,6 +133,11 @@ def resolved(config: Config) -> Config:
     base = base_of(config)
     if base is not None:
         _check(base, listed, "base.")
+    if base is not None and base.max_updates:
+        epochs = epochs_needed(base, _images(base, listed))
+        config = dataclasses.replace(config, base=dataclasses.replace(config.base, epochs=epochs))
+    if config.max_updates:
+        config = dataclasses.replace(config, epochs=epochs_needed(config, _images(config, listed)))
     return config
 
 

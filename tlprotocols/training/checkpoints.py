@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from tlprotocols.config.identity import DIGEST
 from tlprotocols.records import write_atomic
@@ -21,7 +21,7 @@ from tlprotocols.training.transfer import weights
 
 @dataclass
 class State:
-    """The state of a training between two epochs, without its weights and momenta."""
+    """The state of a training between two epochs, without its weights and what the optimizer keeps of each."""
 
     done: int = 0  # epochs
     seconds: float = 0.0
@@ -51,20 +51,23 @@ def load_weights(path: Path, digest: str | None) -> dict[str, torch.Tensor]:
     return load(content)
 
 
-def save_state(path: Path, net: Network, sgd: SGD, state: State, of: str = "") -> None:
-    """Weights, momenta and epoch: all that the next epoch depends on. `of` names the run and the weights it copied."""
+def save_state(path: Path, net: Network, optimizer: Optimizer, state: State, of: str = "") -> None:
+    """Weights, what the optimizer keeps, and epoch: all that the next epoch depends on. `of` names the run and the
+    weights that it copied."""
     tensors = {f"weight/{name}": value.contiguous().cpu() for name, value in weights(net).items()}
-    for number, parameter in enumerate(_learning(sgd)):
-        momentum = sgd.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum/{number}"] = momentum.contiguous().cpu()
+    for number, kept in optimizer.state_dict()["state"].items():  # by number of the parameter, as torch counts them
+        for name, value in kept.items():
+            if value is not None:  # sgd without momentum
+                tensors[f"optimizer/{number}/{name}"] = value.contiguous().cpu()
     text = json.dumps({"of": of, **vars(state)})
     write_atomic(path, save(tensors, metadata={"state": text, "digest": _digest(text, tensors)}))
 
 
-def load_state(path: Path, net: Network, sgd: SGD, of: str = "", needed: AbstractSet[str] = frozenset()) -> State:
+def load_state(
+    path: Path, net: Network, optimizer: Optimizer, of: str = "", needed: AbstractSet[str] = frozenset()
+) -> State:
     """Put a training back to where `save_state` left it; a fresh state if there is no checkpoint, a damaged one, one
-    `of` something else, or one whose curve lacks what is `needed` at every epoch."""
+    of another layout, one `of` something else, or one whose curve lacks what is `needed` at every epoch."""
     if not path.exists():
         return State()
     try:
@@ -74,7 +77,8 @@ def load_state(path: Path, net: Network, sgd: SGD, of: str = "", needed: Abstrac
         content = json.loads(text)
         whole = digest == _digest(text, tensors) and content.pop("of") == of
         state = State(**content)
-        usable = whole and all(needed <= point.keys() for point in state.curve)
+        ours = all(name.startswith(("weight/", "optimizer/")) for name in tensors)
+        usable = whole and ours and all(needed <= point.keys() for point in state.curve)
     except (SafetensorError, KeyError, TypeError, ValueError):
         usable = False
     if not usable:  # the run begins again
@@ -82,11 +86,21 @@ def load_state(path: Path, net: Network, sgd: SGD, of: str = "", needed: Abstrac
         return State()
     for layer, module in net.stages.items():
         module.load_state_dict({name: tensors[f"weight/{layer}.{name}"] for name in module.state_dict()})
-    for number, parameter in enumerate(_learning(sgd)):
-        if f"momentum/{number}" in tensors:
-            momentum = torch.empty_like(parameter)
-            sgd.state[parameter]["momentum_buffer"] = momentum.copy_(tensors[f"momentum/{number}"])
+    _restore(optimizer, {name: value for name, value in tensors.items() if name.startswith("optimizer/")})
     return state
+
+
+def _restore(optimizer: Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give an optimizer the tensors that `save_state` names `optimizer/NUMBER/NAME`, each in its parameter's memory
+    format: fused updates walk through both in one order."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in tensors.items():
+        _, number, name = key.split("/")
+        like = parameters[int(number)]
+        same_shape = value.shape == like.shape
+        kept.setdefault(int(number), {})[name] = torch.empty_like(like).copy_(value) if same_shape else value
+    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _digest(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
@@ -95,7 +109,3 @@ def _digest(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         sha.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
-
-
-def _learning(sgd: SGD) -> list[torch.Tensor]:
-    return [parameter for group in sgd.param_groups for parameter in group["params"]]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD
+from torch.optim import Optimizer
 
+from tlprotocols.budget import images_of_epoch
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.images.augment import Draws, centre_draws, crop_and_flip, normalize, train_draws
@@ -84,25 +85,29 @@ class Score:
     right: np.ndarray
 
 
-def fit(net: Network, sgd: SGD, config: Config, train: Images, *, done: int = 0) -> Iterator[tuple[int, float]]:
+def fit(
+    net: Network, optimizer: Optimizer, config: Config, train: Images, *, done: int = 0
+) -> Iterator[tuple[int, float]]:
     """Learn, one epoch at a time, after the `done` ones. Yields (epochs done, mean training loss of the epoch).
 
     Order, crops and dropout of an epoch are functions of (seed, epoch) alone, so that stopping between two epochs
-    and going on in another process changes no bit. Stops early if the loss is no longer a number.
+    and going on in another process changes no bit. With `max_updates` the last epoch is the beginning of one. Stops
+    early if the loss is no longer a number.
     """
     with Gradient(net, config, train.device) as learn:
         for epoch in range(done, config.epochs):
-            set_rates(sgd, config, epoch)
+            set_rates(optimizer, config, epoch)
             order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
+            order = order[: images_of_epoch(config, len(train), epoch)]
             draws = train_draws(config, epoch, train.rows[order]).to(train.device)
             places = torch.from_numpy(order).to(train.labels.device)
             total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
             learn.begin(epoch)
             for crops, labels in _batches(train, places, draws, config):
                 loss = learn(crops, labels)
-                sgd.step()
+                optimizer.step()
                 total.add_(loss, alpha=len(labels))
-            mean = total.item() / len(train)
+            mean = total.item() / len(order)
             yield epoch + 1, mean
             if not math.isfinite(mean):
                 return

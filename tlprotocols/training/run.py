@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 
 from tlprotocols import __version__
+from tlprotocols.budget import image_passes, images_of_epoch, updates
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import Stopped
@@ -174,10 +175,10 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
         Stopped: the attempt is to stop; the state is saved.
     """
     config, paths = attempt.config, attempt.paths
-    sgd = optimizers.optimizer(net, config)
-    state = _resumed(net, sgd, attempt, len(data.train))
+    optimizer = optimizers.optimizer(net, config)
+    state = _resumed(net, optimizer, attempt, len(data.train))
     begun, saved = time.monotonic() - state.seconds, time.monotonic()
-    for done, train_loss in fit(net, sgd, config, data.train, done=state.done):
+    for done, train_loss in fit(net, optimizer, config, data.train, done=state.done):
         state.done, state.seconds = done, time.monotonic() - begun
         point: dict[str, Any] = {"epoch": done, "train_loss": train_loss}
         if config.curve:
@@ -185,11 +186,11 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
             point |= {"val_loss": score.loss, "val_top1": score.top1}
         state.curve.append(point)
         attempt.log(" ".join(f"{key} {value:.4g}" for key, value in point.items()))
-        attempt.advance(len(data.train))
+        attempt.advance(images_of_epoch(config, len(data.train), done - 1))
         stopping = attempt.stop()
         due = stopping or time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes
         if due and done < config.epochs:
-            checkpoints.save_state(paths.checkpoint, net, sgd, state, attempt.of)
+            checkpoints.save_state(paths.checkpoint, net, optimizer, state, attempt.of)
             saved = time.monotonic()
             if stopping:
                 attempt.log(f"stopped after epoch {done}, as requested")
@@ -198,14 +199,14 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
     return state
 
 
-def _resumed(net: models.Network, sgd: torch.optim.SGD, attempt: Attempt, images: int) -> State:
+def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Attempt, images: int) -> State:
     """Where an earlier attempt stopped; a fresh state if there is none, or none with the curve that is wanted."""
     path, config = attempt.paths.checkpoint, attempt.config
     needed = {"train_loss", "val_top1"} if config.curve else {"train_loss"}
-    state = checkpoints.load_state(path, net, sgd, attempt.of, needed)
+    state = checkpoints.load_state(path, net, optimizer, attempt.of, needed)
     if state.done:
         attempt.log(f"resumed after epoch {state.done}")
-        attempt.advance(state.done * images)
+        attempt.advance(image_passes(config, images, state.done))
     return state
 
 
@@ -227,8 +228,8 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
         "classes_learned": classes,
         "train_images": images,
-        "updates": state.done * math.ceil(images / config.batch_size),
-        "images_per_second": round(state.done * images / state.seconds, 1),
+        "updates": updates(config, images, state.done),
+        "images_per_second": round(image_passes(config, images, state.done) / state.seconds, 1),
     }
 
 

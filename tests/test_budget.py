@@ -1,0 +1,106 @@
+"""Runs of exactly so many updates: what they come to in epochs and images, and that they train that and no more."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.test_train import Killed, bits, killed_after, numbers
+from tlprotocols.budget import epochs_needed, image_passes, images_of_epoch, updates
+from tlprotocols.config.identity import base_of, run_id
+from tlprotocols.planning.plan import plan
+from tlprotocols.records import files
+from tlprotocols.training import optimizers
+from tlprotocols.training.loop import fit
+from tlprotocols.training.run import execute, network, selected
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "images", "batch", "by_epoch"),
+    [
+        pytest.param(7, 10, 4, [10, 10, 4], id="one of the three updates of the third epoch"),
+        pytest.param(8, 10, 4, [10, 10, 8], id="two of them"),
+        pytest.param(9, 10, 4, [10, 10, 10], id="all of them: the last batch has two images"),
+        pytest.param(1, 10, 4, [4], id="a part of the first epoch"),
+        pytest.param(3, 10, 16, [10, 10, 10], id="batches larger than the data set"),
+        pytest.param(3, 10, 1, [3], id="one image at a time"),
+        pytest.param(0, 10, 4, [10, 10, 10, 10, 10], id="no budget: epochs"),
+    ],
+)
+def test_updates_in_epochs_and_images(plain, wanted, images, batch, by_epoch):
+    recipe = plain(f"max_updates={wanted}", f"batch_size={batch}", "epochs=5")
+    assert epochs_needed(recipe, images) == len(by_epoch)
+    assert [images_of_epoch(recipe, images, epoch) for epoch in range(len(by_epoch))] == by_epoch
+    assert image_passes(recipe, images, len(by_epoch)) == sum(by_epoch)
+    assert updates(recipe, images, len(by_epoch)) == (wanted or 15)
+
+
+@given(wanted=st.integers(1, 10**6), images=st.integers(1, 10**5), batch=st.integers(1, 1000))
+def test_a_budget_is_used_up_exactly_and_in_no_empty_epoch(plain, wanted, images, batch):
+    recipe = dataclasses.replace(plain(), max_updates=wanted, batch_size=batch)
+    epochs = epochs_needed(recipe, images)
+    assert updates(recipe, images, epochs) == wanted
+    assert updates(recipe, images, epochs - 1) < wanted
+    last = images_of_epoch(recipe, images, epochs - 1)
+    assert 1 <= last <= images
+    assert (epochs - 1) * images + last == image_passes(recipe, images, epochs)
+
+
+def weights_after_each_update(config):
+    """Of a training: weights and momenta, copied after every update."""
+    net = network(config, 4)
+    sgd, seen = optimizers.optimizer(net, config), []
+    sgd.register_step_post_hook(lambda *_: seen.append([value.clone() for value in bits(net, sgd)]))
+    list(fit(net, sgd, config, selected(config, "train", CPU)))
+    return seen
+
+
+@pytest.mark.parametrize("wanted", [1, 4, 5, 7])
+def test_so_many_updates_are_the_first_ones_of_a_longer_run(cfg, wanted):
+    """Sixteen images in batches of 5: four updates an epoch, the last one of a single image."""
+    always = ("layers=0", "batch_size=5", "dropout=0.3", "augment=crop_flip")
+    short = weights_after_each_update(cfg(*always, f"max_updates={wanted}"))
+    long = weights_after_each_update(cfg(*always, "epochs=3"))
+    assert (len(short), len(long)) == (wanted, 12)
+    for one, other in zip(short, long, strict=False):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
+
+
+def test_killed_and_resumed_in_a_budget_is_never_stopped(cfg, tmp_path):
+    rows, heard = {}, {}
+    for name in ("whole", "killed"):
+        asked = ("layers=0", "max_updates=14", "batch_size=5", "schedule=cosine", "curve=true", "dropout=0.3")
+        config = cfg(*asked, "machine.checkpoint_minutes=0", f"results_dir={tmp_path / name}")
+        if name == "killed":
+            with pytest.raises(Killed):
+                execute(config, advance=killed_after(2))
+        heard[name] = []
+        rows[name] = execute(config, advance=heard[name].append)
+    assert numbers(rows["whole"]) == numbers(rows["killed"])
+    assert heard == {"whole": [16, 16, 16, 10], "killed": [32, 16, 10]}
+    row = rows["whole"]
+    assert (row["max_updates"], row["updates"], row["epochs"], row["train_images"]) == (14, 14, 4, 16)
+    (run,) = plan([config]).runs.values()
+    assert (run.image_passes, run.config.epochs) == (58, 4)
+    assert len(files(config).curve.read_text().splitlines()) == 5
+
+
+def test_epochs_follow_from_a_budget_before_the_id(cfg):
+    assert run_id(cfg("max_updates=5", "epochs=3")) == run_id(cfg("max_updates=5", "epochs=9"))
+    assert run_id(cfg("max_updates=5")) != run_id(cfg("max_updates=6"))
+    found = [cfg("max_updates=30", f"n_per_class={n}").epochs for n in (1, 4, 5, "full")]
+    assert found == [30, 30, 15, 10]  # of 4, 16, 20 and 48 images in batches of 16
+
+
+def test_a_base_has_a_budget_of_its_own(cfg, tmp_path):
+    config = cfg("layers=3", "base.max_updates=4", "base.epochs=9", f"results_dir={tmp_path}")
+    base = base_of(config)
+    assert (config.epochs, config.base.epochs, base.epochs, base.max_updates) == (2, 2, 2, 4)
+    assert execute(base, role="base")["updates"] == 4
+    row = execute(config)
+    assert (row["updates"], row["max_updates"], row["base.max_updates"], row["base.epochs"]) == (2, 0, 4, 2)
+    assert {run.id for run in plan([config]).runs.values()} == {run_id(base), run_id(config)}

@@ -116,7 +116,7 @@ class Ray:
             socket.create_connection((where[0], int(where[2])), timeout=10).close()  # Ray itself tries for minutes
         import ray
 
-        ray.init(log_to_driver=False, logging_level="error", **given)
+        ray.init(log_to_driver=False, logging_level=40, **given)  # 40: errors only
         return ray
 
 

@@ -71,7 +71,7 @@ def test_so_many_updates_are_the_first_ones_of_a_longer_run(cfg, wanted):
 
 
 def test_killed_and_resumed_in_a_budget_is_never_stopped(cfg, tmp_path):
-    rows, heard = {}, {}
+    rows, heard = dict[str, dict](), dict[str, list]()
     for name in ("whole", "killed"):
         asked = ("layers=0", "max_updates=14", "batch_size=5", "schedule=cosine", "curve=true", "dropout=0.3")
         config = cfg(*asked, "machine.checkpoint_minutes=0", f"results_dir={tmp_path / name}")

@@ -1,6 +1,7 @@
 """What a protocol does to a network: which layers are the base's, which learn, and at what rate."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -177,8 +178,8 @@ def nesterov(weight, gradients, rate, decay):
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        pytest.param("optimizer=adam", lambda *given: adam(*given, decoupled=False), id="adam"),
-        pytest.param("optimizer=adamw", lambda *given: adam(*given, decoupled=True), id="adamw"),
+        pytest.param("optimizer=adam", functools.partial(adam, decoupled=False), id="adam"),
+        pytest.param("optimizer=adamw", functools.partial(adam, decoupled=True), id="adamw"),
         pytest.param("nesterov=true", nesterov, id="sgd with nesterov"),
     ],
 )
@@ -196,7 +197,7 @@ def test_updates_are_those_of_the_papers_at_the_rate_of_each_layer(protocol, ask
     for layer, rate in (("conv1", 0.25), ("conv2", 0.125), ("fc8", 0.5)):
         weight = before[f"{layer}.weight"]
         wanted = expected(weight, [torch.full_like(weight, gradient) for gradient in gradients], rate, 0.25)
-        torch.testing.assert_close(net.stages[layer].weight.detach(), wanted)
+        torch.testing.assert_close(net.stages[layer].get_parameter("weight").detach(), wanted)
 
 
 @pytest.mark.parametrize("asked", ["optimizer=adam", "optimizer=adamw", "nesterov=true"])

@@ -31,4 +31,4 @@ def images_of_epoch(recipe: Recipe, images: int, epoch: int) -> int:
 
 
 def _updates_per_epoch(recipe: Recipe, images: int) -> int:
-    return math.ceil(images / recipe.batch_size)
+    return max(1, math.ceil(images / recipe.batch_size))

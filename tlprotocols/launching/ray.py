@@ -1,6 +1,5 @@
 """The backend hydra/launcher=ray: every run is a Ray task, on a cluster that Ray manages or on this machine."""
 
-import logging
 import os
 import signal
 import socket
@@ -117,7 +116,7 @@ class Ray:
             socket.create_connection((where[0], int(where[2])), timeout=10).close()  # Ray itself tries for minutes
         import ray
 
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
+        ray.init(log_to_driver=False, logging_level=40, **given)  # 40: errors only
         return ray
 
 

@@ -31,7 +31,13 @@ FLOORS = (  # from the top; rooms of one floor do not know each other
 )
 INSIDE = {  # the same order between the modules of a room
     "tlprotocols.config": (("help",), ("compose", "identity", "studies"), ("validate",), ("schema",), ("models",)),
-    "tlprotocols.launching": (("driver",), ("local", "slurm", "ray", "terminal"), ("workers",), ("backend", "worker")),
+    "tlprotocols.launching": (
+        ("driver",),
+        ("local", "slurm", "ray", "terminal"),
+        ("workers",),
+        ("ready",),
+        ("backend", "worker"),
+    ),
 }
 MODULES = modules(ROOT, ("tlprotocols", "hydra_plugins", "analysis", "sweeps", "benchmarks"))
 EDGES = graph(MODULES)

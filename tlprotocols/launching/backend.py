@@ -34,7 +34,7 @@ class Backend(Protocol):
         """The configuration as its workers see it: their device, and no path that depends on where we are."""
 
     def parallel(self, configs: Sequence[Config]) -> int:
-        """How many runs are executed at a time, at most: for the estimate of hours."""
+        """How many of these runs, as `resolve` returned them, are executed at a time, at most: for the estimate."""
 
     def look(self, plan: Plan) -> Plan:
         """The plan with what is queued or executed there, and with what failed there."""

@@ -28,8 +28,9 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     terminal = Terminal()
     forget()
     _read_contents(terminal, configs)
-    planned = backend.look(plan([resolved(backend.resolve(config)) for config in configs], backend.retry_failed))
-    costs, parallel = cost(planned, backend.is_here), backend.parallel(configs)
+    there = [backend.resolve(config) for config in configs]
+    planned = backend.look(plan([resolved(config) for config in there], backend.retry_failed))
+    costs, parallel = cost(planned, backend.is_here), backend.parallel(there)
     for line in cautions(planned):
         terminal.print(line)
     if backend.dry_run:

@@ -14,11 +14,11 @@ from tlprotocols import hardware
 from tlprotocols.config.schema import Config, setting
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching.backend import OnEvent
+from tlprotocols.launching.ready import Queue
 from tlprotocols.launching.worker import attempt, prepare
-from tlprotocols.launching.workers import Queue
 from tlprotocols.planning.cost import Cost
 from tlprotocols.planning.plan import Plan, Run
-from tlprotocols.records import files, save_config, write_atomic
+from tlprotocols.records import files, save_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Ray:
 
     def parallel(self, configs: Sequence[Config]) -> int:
         """CPUs, or shares of GPUs."""
-        device = self.resolve(configs[0]).machine.device
+        device = configs[0].machine.device
         if self.is_here:
             return len(hardware.slots(device, per_gpu=self.per_gpu))  # refuses cuda where no GPU is
         gpus, cpus = (int(self.resources.get(kind, 0)) for kind in ("GPU", "CPU"))
@@ -134,17 +134,12 @@ def _receive(ray: Any, events: Any, run: Run, queue: Queue) -> bool:
     try:
         what, detail = ray.get(next(events))
     except ray.exceptions.RayError as error:  # its process died, or its node; or that node cannot execute it
-        what, detail = "retried", f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
-        if run.id in queue.retried:
-            what = "failed"
-            write_atomic(files(run.config).failure, detail)
+        detail = f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+        what = queue.lose(run, detail)
     queue.on_event(what, run, detail)
     if what == "finished":
         os.listdir(files(run.config).row.parent)  # a network file system shows new files after a listing
         queue.finish(run)
     elif what == "failed":
         queue.fail(run, detail)
-    elif what == "retried":
-        queue.retried.add(run.id)
-        queue.ready.appendleft(run)
     return bool(what != "started")

@@ -1,7 +1,6 @@
 """Worker processes of this machine, seen from their parent: start them, give them runs, replace those that die."""
 
 import os
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -10,9 +9,10 @@ from multiprocessing.context import SpawnProcess
 
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.launching.backend import OnEvent
+from tlprotocols.launching.ready import Queue
 from tlprotocols.launching.worker import ONE_THREAD, serve
-from tlprotocols.planning.plan import Plan, Run, blocked
-from tlprotocols.records import files, save_config, write_atomic
+from tlprotocols.planning.plan import Plan, Run
+from tlprotocols.records import save_config
 
 
 def execute(plan: Plan, slots: list[str | None], on_event: OnEvent) -> dict[str, str]:
@@ -88,33 +88,6 @@ class Pool:
         self.workers.clear()
 
 
-class Queue:
-    """Runs that can begin, and runs that wait for their base."""
-
-    def __init__(self, plan: Plan, on_event: OnEvent) -> None:
-        self.on_event = on_event
-        self.ready: deque[Run] = deque()
-        self.waiting: dict[str, list[Run]] = {}  # by base
-        self.failed: dict[str, str] = {}  # reason by run
-        self.retried: set[str] = set()
-        for run in plan.to_run:
-            if run.base is None or run.base in plan.rows:
-                self.ready.append(run)
-            else:
-                self.waiting.setdefault(run.base, []).append(run)
-
-    def finish(self, run: Run) -> None:
-        """Those that waited for it can begin."""
-        self.ready.extend(self.waiting.pop(run.id, []))
-
-    def fail(self, run: Run, reason: str) -> None:
-        """Those that waited for it fail with it."""
-        self.failed[run.id] = reason
-        for dependant in self.waiting.pop(run.id, []):
-            self.failed[dependant.id] = blocked(dependant, self.failed)
-            self.on_event("failed", dependant, self.failed[dependant.id])
-
-
 def _receive(pool: Pool, queue: Queue) -> None:
     """Wait for the next message of some worker, and act on it."""
     by_pipe = {worker.pipe: worker for worker in pool.workers if worker.run}
@@ -136,16 +109,11 @@ def _receive(pool: Pool, queue: Queue) -> None:
 
 
 def _after_death(pool: Pool, worker: Worker, run: Run, queue: Queue) -> tuple[str, str]:
-    """Replace a worker that the system killed; its run is tried once more."""
+    """Replace a worker that the system killed."""
     worker.process.join()
     reason = f"its process ended with exit code {worker.process.exitcode}"
     if worker.process.exitcode == -9:
         reason += " (killed: often the system was out of memory)"
     pool.workers.remove(worker)
     pool.start(worker.gpu)
-    if run.id in queue.retried:
-        write_atomic(files(run.config).failure, reason)
-        return "failed", reason
-    queue.retried.add(run.id)
-    queue.ready.appendleft(run)
-    return "retried", reason
+    return queue.lose(run, reason), reason

@@ -98,7 +98,7 @@ def fitted(tensors: Tensors, net: models.Network, config: Config) -> Tensors:
     """
     names = _names(net)
     needed = {name: own for name, own in names.items() if name.partition(".")[0] in list(net.stages)[: config.layers]}
-    ours = sum(name in tensors for name in needed) >= sum(own in tensors for own in needed.values())
+    ours = sum(name in tensors for name in needed) > sum(own in tensors for own in needed.values())
     layout = {name if ours else own: name for name, own in names.items()}  # the file's name: ours
     wanted = {theirs: name for theirs, name in layout.items() if name in needed}
     state = {name: value for m in net.stages.items() for name, value in _named(*m).items()}

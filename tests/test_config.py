@@ -30,11 +30,15 @@ NEEDS = {  # what a choice cannot do without
     "recipe=plested2019": ["dataset=imagenet"],
     "recipe=imagenet": ["dataset=imagenet"],
     "base=none": ["layers=0"],
+    "base=weights": ["base.weights=somewhere"],
+    "base=dataset": ["base.dataset=cifar10"],
+    "classes=all": ["base=self"],
     "classes=groups": ["classes.source=[a,b]", "classes.target=[c,d]"],
 }
 GROUPS = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/*.yaml"))
 LEGAL = dict(keys())
 NUMBERS = sorted(key for key, about in LEGAL.items() if about["low"] is not None and key not in ("lr.layers",))
+NUMBERS = [key for key in NUMBERS if not LEGAL[key]["optional"]]  # base.dataset.KEY is as dataset.KEY
 TUPLES = ("dataset.std", "lr.milestones", "base.lr.milestones")
 
 
@@ -134,7 +138,7 @@ def test_a_grid_of_layers_and_protocols_loses_no_cell(composed):
     assert refused(composed, "protocol=scratch", "layers=7").startswith("layers=7: protocol=scratch means layers=0")
 
 
-@pytest.mark.parametrize("choice", ["natman", "groups"])
+@pytest.mark.parametrize("choice", ["natman", "groups", "all"])
 def test_one_class_split_is_not_called_several(composed, choice):
     needed = NEEDS.get(f"classes={choice}", [])
     assert refused(composed, f"classes={choice}", *needed, "split=1").startswith("split=1: must be 0 with classes=")
@@ -176,6 +180,8 @@ def test_the_frozen_protocol_freezes_what_it_copies(composed):
         ["lr.layers.conv1=0.0005", "protocol=frozen", "layers=3"],
         ["dataset=tiny_imagenet", "recipe=glyphs", "epochs=3", "base.lr.high=0.5"],
         ["epochs=3", "recipe=small", "dataset=cifar10", "dataset.pad=1"],
+        ["base=dataset", "dataset@base.dataset=cifar10", "base.dataset.root=somewhere", "base.dataset.side=40"],
+        ["base=weights", "base.weights=some/file.pt", "classes=all"],
         ["base=self", "classes=groups", "classes.source=[a,b]", "classes.target=[c]"],
         ["model=alexnet", "dataset.side=70", "dataset.pixels=64", "decay_epochs=${lr.step}"],
         ["protocol=scratch", "lr.step=4", "machine.device=cpu", "++seed=3", "results_dir=there"],

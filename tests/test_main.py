@@ -93,7 +93,7 @@ def test_help_names_every_factor_in_a_line(command):
     for name in groups:
         assert re.search(rf"^  {name} +\w+ \| ", shown, re.MULTILINE), name
     for key, about in keys():
-        if not key.endswith(".name") and key != "dataset.fingerprint":
+        if not (key.endswith((".name", ".fingerprint", ".digest")) or about["optional"]):
             lines = [line for line in shown.splitlines() if line.startswith(f"  {key}=")]
             assert len(lines) == 1, key
             assert about["doc"] in lines[0]

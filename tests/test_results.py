@@ -31,6 +31,7 @@ GOLDEN = {
 }
 BEFORE_SHARDS = ("shards=1", "base.shards=1")  # its legacy values: these ids are older than that factor
 CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
+OTHER_IMAGES = {"base": "dataset", "base.dataset": "cifar10"}
 OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of the default configuration
     "epochs": 9,
     "max_updates": 70,
@@ -85,6 +86,15 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "base.precision": "bf16",
     "base.name": {"base": "self"},
     "base.n_per_class": "full",
+    "base.dataset.name": OTHER_IMAGES,
+    "base.dataset.side": OTHER_IMAGES | {"base.dataset.side": 33},
+    "base.dataset.pixels": OTHER_IMAGES | {"base.dataset.pixels": 31, "layers": 5},
+    "base.dataset.pad": OTHER_IMAGES | {"base.dataset.pad": 3},
+    "base.dataset.mean": OTHER_IMAGES | {"base.dataset.mean": "[0.5,0.5,0.4]"},
+    "base.dataset.std": OTHER_IMAGES | {"base.dataset.std": "[0.25,0.25,0.2]"},
+    "base.dataset.val_per_class": OTHER_IMAGES | {"base.dataset.val_per_class": 21},
+    "base.dataset.fingerprint": OTHER_IMAGES,
+    "base.digest": {"base": "weights", "base.weights": "somewhere"},
     "base.lr.high": 0.5,
     "base.lr.step": 7,
     "base.lr.gamma": 0.5,
@@ -101,9 +111,14 @@ SETTINGS = {
     "machine.device": "cpu",
     "machine.image_cache": "elsewhere",
     "machine.checkpoint_minutes": 1,
+    "base.weights": "elsewhere",
+    "base.dataset.root": "elsewhere",
+    "base.dataset.download": "true",
     "curve": "true",
     "results_dir": "there",
 }
+NEEDS = {"base.weights": ("base=weights", "base.weights=somewhere")}  # what a setting is of
+NEEDS |= dict.fromkeys(("base.dataset.root", "base.dataset.download"), ("base=dataset", "base.dataset=cifar10"))
 
 
 def changed(plain, key, *overrides):
@@ -111,7 +126,13 @@ def changed(plain, key, *overrides):
         config = plain(*overrides)
         return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, fingerprint="f" * 16))
     values = OTHER[key] if isinstance(OTHER[key], dict) else {key: OTHER[key]}
-    return plain(*overrides, *(f"{name}={value}" for name, value in values.items()))
+    config = plain(*(f"{name}={value}" for name, value in values.items()), *overrides)
+    if key == "base.digest":
+        return dataclasses.replace(config, base=dataclasses.replace(config.base, digest="f" * 16))
+    if key == "base.dataset.fingerprint":
+        images = dataclasses.replace(config.base.dataset, fingerprint="f" * 16)
+        return dataclasses.replace(config, base=dataclasses.replace(config.base, dataset=images))
+    return config
 
 
 @pytest.mark.parametrize(("overrides", "id"), GOLDEN.items())
@@ -146,8 +167,9 @@ def test_one_and_one_point_nought_are_one_value(plain):
 
 @pytest.mark.parametrize("key", sorted(SETTINGS))
 def test_the_machine_is_not_in_the_id(plain, key):
-    assert run_id(plain(f"{key}={SETTINGS[key]}")) == run_id(plain())
-    assert key not in factors(plain())
+    needed = NEEDS.get(key, ())
+    assert run_id(plain(*needed, f"{key}={SETTINGS[key]}")) == run_id(plain(*needed))
+    assert key not in factors(plain(*needed))
 
 
 def test_every_setting_and_every_factor_is_tried_here():

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlprotocols.config.compose import CONF, explained
+from tlprotocols.config.compose import CONF, explained, full_name
 from tlprotocols.config.validate import build
 from tlprotocols.errors import ConfigError, RunsFailed
 
@@ -52,6 +52,7 @@ def _main() -> None:
 
         print(text())
         return
+    sys.argv[1:] = [full_name(argument) for argument in sys.argv[1:]]
     whole_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and leave as one line
     try:

@@ -33,6 +33,8 @@ TEXTS = (  # columns whose values may look like numbers
     "base_weights",
     "weights_digest",
     "dataset.fingerprint",
+    "base.dataset.fingerprint",
+    "base.digest",
     "classes.source",
     "classes.target",
     "lr.milestones",
@@ -154,7 +156,7 @@ def _present(row: Row) -> Row:
 
 def _completed(row: Row) -> Row:
     """A row that may be older than some factor, with the value that the factor had then."""
-    legacy = legacy_values()
+    legacy = {key: value for key, value in legacy_values().items() if value is not None}
     if row.get("base", "none") == "none":
         legacy = {key: value for key, value in legacy.items() if not key.startswith("base.")}
     return row | {key: value for key, value in legacy.items() if value is not None and row.get(key) is None}

@@ -54,6 +54,11 @@ def composer(config_name: str = "config", config_dir: str | None = None) -> "Com
     return Composer(loader, loader.load_configuration(config_name, [], RunMode.MULTIRUN))
 
 
+def full_name(override: str) -> str:
+    """`base.dataset=NAME` as Hydra calls this choice of a group: `dataset@base.dataset=NAME`."""
+    return f"dataset@{override}" if override.startswith("base.dataset=") else override
+
+
 @dataclass(frozen=True)
 class Template:
     """What a choice of config groups comes to, before single values are set."""
@@ -99,7 +104,7 @@ class Composer:
 
     def _parse(self, override: str) -> Override:
         if override not in self.parsed:
-            (self.parsed[override],) = self.parser.parse_overrides([override])
+            (self.parsed[override],) = self.parser.parse_overrides([full_name(override)])
         return self.parsed[override]
 
     def _template(self, chosen: tuple[str, ...]) -> Template:
@@ -198,6 +203,9 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
             group, _, choice = str(inner.missing_cfg_file).rpartition("/")
             hint = "; a data set without a recipe of its own needs recipe=small or another" if group == "recipe" else ""
             return ConfigError(group, choice, f"must be one of {', '.join(inner.options or [])}{hint}")
+        if "Could not override 'dataset@base.dataset'" in str(inner):
+            value = next((o.split("=", 1)[1] for o in overrides if "base.dataset=" in o), "...")
+            return ConfigError("base.dataset", value, "is for base=dataset; say so, or leave it out")
         inner = inner.__cause__ or inner.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = "; ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line)

@@ -5,6 +5,7 @@ import dataclasses
 from tlprotocols.config.compose import CONF, load
 from tlprotocols.config.validate import keys
 
+FILLED_IN = ("dataset.fingerprint", "base.digest")
 HEAD = """\
 How many layers to transfer and to freeze, with which learning rates and how many epochs, given n images per class?
 
@@ -25,10 +26,11 @@ def text() -> str:
     for group in ("dataset", "model", "recipe", "base", "classes", "protocol", "hydra/launcher"):
         choices = sorted(file.stem for file in (conf / group).glob("*.yaml"))
         lines.append(f"  {group:15} {' | '.join(choices)}")
+    lines.append("  base.dataset    one of dataset, with base=dataset; base.dataset.KEY as dataset.KEY")
     for title, wanted in (("Factors: what enters a run's identity", True), ("Settings of the machine", False)):
         lines += ["", f"{title} (KEY=DEFAULT  meaning):"]
         for key, about in keys():
-            if about["factor"] is wanted and key not in ("dataset.fingerprint",) and not key.endswith(".name"):
+            if about["factor"] is wanted and not (key in FILLED_IN or key.endswith(".name") or about["optional"]):
                 shown = f"{key}={_default(defaults, key)}"
                 legal = f" ({' | '.join(about['choices'])})" if len(about["choices"]) > 1 else ""
                 lines.append(f"  {shown:34} {about['doc']}{legal}")

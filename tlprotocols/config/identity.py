@@ -8,7 +8,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-from tlprotocols.config.schema import Config, Rates
+from tlprotocols.config.schema import Config, Rates, Recipe
 from tlprotocols.config.validate import keys
 
 IDENTITY = 1  # version of the rule below; raise it and every id changes
@@ -25,9 +25,9 @@ IDLE = {  # what a value of `optimizer` or `schedule` does not read: left out, s
 def factors(config: Config) -> Factors:
     """Every factor under its override's name, as in the columns of the table.
 
-    What cannot matter is left out: the base of a run that copies nothing, class names unless they are given, the
-    explicit rate of a layer that is frozen or has this rate anyway, and what an optimizer or a schedule does not read.
-    Lists are texts.
+    What cannot matter is left out: the base of a run that copies nothing, the training of a base that is a file, class
+    names unless they are given, the explicit rate of a layer that is frozen or has this rate anyway, and what an
+    optimizer or a schedule does not read. Lists are texts.
     """
     return {key: _text(value) if isinstance(value, tuple) else value for key, value in _identity(config).items()}
 
@@ -54,29 +54,34 @@ def identifier(named: Factors, kind: type = Config) -> str:
 
 
 def base_of(config: Config) -> Config | None:
-    """The run whose weights `config` copies; None if it copies none.
+    """The run whose weights `config` copies; None if it copies none, or a file's.
 
-    It learns the other half (or, for `base=self`, the same one) by the recipe under `base.*`, from scratch, with the
-    same split and seed: hence one base for all runs of a split and seed.
+    It learns the other half (for `base=self` the same one, for `base=dataset` all classes of other images) by the
+    recipe under `base.*`, from scratch, with the same split and seed: hence one base for all runs of a split and seed.
     """
-    if config.layers == 0 or config.base.name == "none":
+    if config.layers == 0 or config.base.name in ("none", "weights"):
         return None
     base, half = config.base, config.target
     if base.name == "trained":
         half = "A" if half == "B" else "B"
-    recipe: Factors = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name not in ("name", "lr")}
+    recipe: Factors = {field.name: getattr(base, field.name) for field in dataclasses.fields(Recipe)}
+    recipe |= {"n_per_class": base.n_per_class, "schedule": base.schedule}
     lr = Rates(**vars(base.lr), low=base.lr.high, layers={})
     whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step}
     scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
-    if base.name == "trained":  # other classes: nothing of them is tested on
+    if base.name != "self":  # other classes: nothing of them is tested on
         scratch["test_per_class"] = 0
+    if base.name == "dataset":
+        every = dataclasses.replace(config.classes, name="all", source=None, target=None)
+        scratch |= {"dataset": base.dataset, "classes": every, "split": 0}
+        half = "B"
     changes: Factors = {
         **recipe,
         **whole,
         **scratch,
         "lr": lr,
         "target": half,
-        "base": dataclasses.replace(base, name="none"),
+        "base": dataclasses.replace(base, name="none", dataset=None),
     }
     return dataclasses.replace(config, **changes)
 
@@ -84,7 +89,7 @@ def base_of(config: Config) -> Config | None:
 @functools.cache
 def legacy_values(kind: type = Config) -> Factors:
     """The values that later factors had before they existed."""
-    known = {key: about["legacy"] for key, about in keys(kind)}
+    known = {key: about["legacy"] for key, about in keys(kind) if about["factor"]}
     return {key: value for key, value in known.items() if value is not dataclasses.MISSING}
 
 
@@ -99,18 +104,29 @@ def _identity(config: Config) -> Factors:
             found[name] = tuple(sorted(set(value))) if about["unordered"] and value else value
     if config.layers == 0:
         found["base"] = "none"
-    copies, idle = found["base"] != "none", _idle_factors(found)
+    kept = {"none": (), "weights": ("base.digest",)}.get(found["base"])  # keys of the base that can matter; None: all
+    idle = _idle_factors(found)
     return {
         key: value
         for key, value in found.items()
-        if value is not None and key not in idle and (copies or not key.startswith("base."))
+        if value is not None and key not in idle and (kept is None or not key.startswith("base.") or key in kept)
     }
 
 
 @functools.cache
 def _getters(kind: Any) -> list[tuple[str, Callable[[Config], Any], Any]]:
     """Name, access and description of every factor. A group's name stands for the group: `dataset`."""
-    return [(key.removesuffix(".name"), attrgetter(key), about) for key, about in keys(kind) if about["factor"]]
+    return [
+        (key.removesuffix(".name"), _inside(key) if about["optional"] else attrgetter(key), about)
+        for key, about in keys(kind)
+        if about["factor"]
+    ]
+
+
+def _inside(key: str) -> Callable[[Config], Any]:
+    """Access to a key of a group that may be None, and then it is None."""
+    group, _, name = key.rpartition(".")
+    return lambda config: getattr(attrgetter(group)(config), name, None)
 
 
 def _is_idle(config: Config, layer: str, rate: float) -> bool:

@@ -17,9 +17,9 @@ AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
-BASES = ("trained", "self", "none")
+BASES = ("trained", "self", "dataset", "weights", "none")
 DEPTHS = ("all", "all-K")  # of a model: all layers that can be copied or frozen, or all layers at all; all but K
-CLASSES = ("random", "yosinski", "natman", "groups")
+CLASSES = ("random", "yosinski", "natman", "groups", "all")
 
 
 def factor(
@@ -36,9 +36,11 @@ def factor(
     return _field(doc, low, high, choices, True, legacy, unordered)
 
 
-def setting(doc: str, *, low: float | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """A value of the machine or of the record keeping: it never enters an id."""
-    return _field(doc, low, None, choices, False, dataclasses.MISSING, False)
+def setting(
+    doc: str, *, low: float | None = None, choices: tuple[str, ...] = (), legacy: object = dataclasses.MISSING
+) -> Any:
+    """A value of the machine or of the record keeping: it never enters an id. `legacy`: as of a factor."""
+    return _field(doc, low, None, choices, False, legacy, False)
 
 
 def _field(doc: str, low: Any, high: Any, choices: Any, is_factor: bool, legacy: object, unordered: bool) -> Any:
@@ -122,17 +124,26 @@ class Model:
 class Base(Recipe):
     """The network that a run copies from, and how that one was trained: itself a run."""
 
-    name: str = factor("trained on the source classes, self: on the target classes, none", choices=BASES)
+    name: str = factor(
+        "trained on the source classes; self: on the target classes; dataset: on other images; weights: a file; none",
+        choices=BASES,
+    )
     n_per_class: int | str = factor("training images per class of the base, or full", low=1, choices=("full",))
     schedule: str = factor("how its rate falls; own_clock: every lr.step", choices=BASE_SCHEDULES, legacy="own_clock")
     lr: Decay = factor("the base's learning rate")
+    dataset: Dataset | None = factor("the base's images (base=dataset): all their classes are learned", legacy=None)
+    weights: str | None = setting("a file, or torchvision's name as in ResNet18_Weights.IMAGENET1K_V1", legacy=None)
+    digest: str | None = factor("hash of the weights' content; filled in when the file is found", legacy=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classes:
     """How the classes fall into half A and half B."""
 
-    name: str = factor("random halves by split, yosinski's four lists, natman, or explicit groups", choices=CLASSES)
+    name: str = factor(
+        "random halves by split, yosinski's four lists, natman, explicit groups; all: every class is a target",
+        choices=CLASSES,
+    )
     source: tuple[str, ...] | None = factor("names of the source classes (classes=groups)", unordered=True)
     target: tuple[str, ...] | None = factor("names of the target classes (classes=groups)", unordered=True)
 
@@ -194,8 +205,7 @@ class Config(Recipe):
                 self.freeze,
                 f"must be at most layers={self.layers}; to freeze random layers say freeze_random=true",
             )
-        if self.layers and self.base.name == "none":
-            raise ConfigError("layers", self.layers, "must be 0 with base=none; say base=trained or base=self to copy")
+        self._check_base()
         if self.schedule == "step_all" and self.decay_epochs == 0:
             raise ConfigError("decay_epochs", 0, "must be at least 1 with schedule=step_all")
         for name in self.lr.layers:
@@ -203,37 +213,71 @@ class Config(Recipe):
                 raise ConfigError(f"lr.layers.{name}", self.lr.layers[name], f"must name one of {names}")
         _check_recipe("", self, self.schedule, self.lr)
         _check_recipe("base.", self.base, self.base.schedule, self.base.lr)
-        self._check_pixels()
+        self._check_pixels("dataset", self.dataset)
+        self._check_width()
         self._check_shards()
         if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
             raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
-        if self.classes.name in ("groups", "natman") and self.split:
+        if self.classes.name in ("groups", "natman", "all") and self.split:
             raise ConfigError(
                 "split", self.split, f"must be 0 with classes={self.classes.name}, which has one split only"
             )
+        if self.classes.name == "all" and self.target != "B":
+            raise ConfigError("target", self.target, "must be B with classes=all, which has no halves")
+
+    def _check_base(self) -> None:
+        base = self.base
+        if base.weights is not None and base.name != "weights":
+            raise ConfigError("base.weights", base.weights, f"must be null with base={base.name}; say base=weights")
+        if not self.layers:
+            return
+        if base.name == "none":
+            raise ConfigError("layers", self.layers, "must be 0 with base=none; say base=trained or base=self to copy")
+        if base.name == "trained" and self.classes.name == "all":
+            raise ConfigError(
+                "base", "trained", "has no classes of its own with classes=all; say base=weights, dataset, self or none"
+            )
+        if base.name == "weights" and not base.weights:
+            raise ConfigError(
+                "base.weights", None, "is needed: a file, or a name as ResNet18_Weights.IMAGENET1K_V1 of torchvision"
+            )
+        if base.name == "dataset":
+            if base.dataset is None:
+                raise ConfigError("base.dataset", None, f"is needed: one of {', '.join(DATASETS)}")
+            self._check_pixels("base.dataset", base.dataset)
+            fixed, pixels = self.model.spec.by_pixels, self.dataset.pixels
+            if fixed in self.model.stages[: self.layers] and base.dataset.pixels != pixels:
+                raise ConfigError(
+                    "base.dataset.pixels",
+                    base.dataset.pixels,
+                    f"must be dataset.pixels={pixels} where {fixed} of {self.model.name} is copied;"
+                    f" or copy at most layers={self.model.stages.index(fixed)}",
+                )
 
     def _check_shards(self) -> None:
         for key, recipe in (("shards", self), ("base.shards", self.base)):
             if self.model.spec.batch_norm and recipe.shards > 1:
                 raise ConfigError(key, recipe.shards, f"must be 1: batch norm of {self.model.name} needs a whole batch")
 
-    def _check_pixels(self) -> None:
+    def _check_pixels(self, path: str, dataset: Dataset) -> None:
         least, most = self.model.spec.pixels
-        padded = self.dataset.side + 2 * self.dataset.pad
-        if not least <= self.dataset.pixels <= min(most, padded):
+        padded = dataset.side + 2 * dataset.pad
+        if not least <= dataset.pixels <= min(most, padded):
             raise ConfigError(
-                "dataset.pixels",
-                self.dataset.pixels,
+                f"{path}.pixels",
+                dataset.pixels,
                 f"must be from {least} to {min(most, padded)} for {self.model.name} "
-                f"(dataset.side={self.dataset.side}, dataset.pad={self.dataset.pad})",
+                f"({path}.side={dataset.side}, {path}.pad={dataset.pad})",
             )
+        for key in ("mean", "std"):
+            if len(getattr(dataset, key)) != 3:
+                raise ConfigError(f"{path}.{key}", list(getattr(dataset, key)), "must be three numbers")
+
+    def _check_width(self) -> None:
         thin, wide = self.model.spec.width
         if not thin <= self.model.width <= wide:
             legal = f"must be {thin}" if thin == wide else f"must be from {thin} to {wide}"
             raise ConfigError("model.width", self.model.width, f"{legal} for {self.model.name}")
-        for key in ("mean", "std"):
-            if len(getattr(self.dataset, key)) != 3:
-                raise ConfigError(f"dataset.{key}", list(getattr(self.dataset, key)), "must be three numbers")
 
 
 def _check_recipe(prefix: str, recipe: Recipe, schedule: str, lr: Decay) -> None:

@@ -116,15 +116,18 @@ def _range(about: Mapping[str, Any]) -> str:
 
 @functools.cache
 def keys(kind: type = Config, path: str = "") -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """Every key that can be set, dotted, with what the schema says of it and its `type`."""
+    """Every key that can be set, dotted, with what the schema says of it, its `type`, and whether it is `optional`: of
+    a group that may be null."""
     found: list[tuple[str, Mapping[str, Any]]] = []
     hints = _hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            found += keys(typing.cast(type, hint), f"{path}{field.name}.")
+        group = next((k for k in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(k)), None)
+        if group is not None:
+            inner = keys(typing.cast(type, group), f"{path}{field.name}.")
+            found += [(key, {**about, "optional": about["optional"] or group is not hint}) for key, about in inner]
         else:
-            found.append((path + field.name, {**field.metadata, "type": hint}))
+            found.append((path + field.name, {**field.metadata, "type": hint, "optional": False}))
     return tuple(found)
 
 
@@ -133,6 +136,8 @@ def unknown(key: str, value: object = "...") -> ConfigError:
     known = [name for name, _ in keys()]
     if key.startswith("hydra."):
         return ConfigError(key, value, "there is no such key; python -m tlprotocols --cfg hydra lists Hydra's")
+    if key in known:
+        return ConfigError(key, value, "has no place in what was chosen; it is of another choice of its group")
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(k for k in known if '.' not in k)}, ..."
     return ConfigError(key, value, f"there is no such key; {hint} (python -m tlprotocols --help lists all)")

@@ -36,13 +36,18 @@ class Source(Protocol):
         """What decodes one class, in whatever process: it carries that class alone, not a list of a million files."""
 
 
-def source(dataset: Dataset, image_cache: str | Path) -> Source:
-    """The source that `dataset` names, listed once per process; `image_cache` keeps what is known of its content.
+def source(dataset: Dataset, image_cache: str | Path, key: str = "dataset") -> Source:
+    """The source that `dataset` names, listed once per process; `image_cache` keeps what is known of its content. `key`
+    is that of the data set, for messages.
 
     Raises:
         ConfigError: the images are not there.
     """
-    return _listed(replace(dataset, fingerprint=""), Path(image_cache).expanduser())
+    try:
+        return _listed(replace(dataset, fingerprint=""), Path(image_cache).expanduser())
+    except ConfigError as error:
+        wrong, value, legal = error.args
+        raise ConfigError(wrong.replace("dataset", key, 1), value, legal) from error
 
 
 def cut_validation(

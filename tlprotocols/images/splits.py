@@ -18,11 +18,14 @@ def halves(config: Config, classes: Sequence[str]) -> dict[str, list[int]]:
     """Labels of half A and half B, each in ascending order.
 
     `random`: decided by `split` alone. `yosinski`: the lists of Yosinski et al. (2014), by synset. `natman`: their
-    natural (A) and man-made (B) classes. `groups`: A is `classes.source` and B is `classes.target`.
+    natural (A) and man-made (B) classes. `groups`: A is `classes.source` and B is `classes.target`. `all`: there are no
+    halves, every class is in both.
     """
     match config.classes.name:
         case "random":
             return random_halves(len(classes), config.split)
+        case "all":
+            return {side: list(range(len(classes))) for side in "AB"}
         case "groups":
             source, target = (
                 _labels(f"classes.{side}", names or (), classes)

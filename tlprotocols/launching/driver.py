@@ -28,9 +28,10 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     terminal = Terminal()
     forget()
     _read_contents(terminal, configs)
-    there = [backend.resolve(config) for config in configs]
-    planned = backend.look(plan([resolved(config) for config in there], backend.retry_failed))
-    costs, parallel = cost(planned, backend.is_here), backend.parallel(there)
+    configs = [resolved(backend.resolve(config)) for config in configs]
+    _check_weights(configs)
+    planned = backend.look(plan(configs, backend.retry_failed))
+    costs, parallel = cost(planned, backend.is_here), backend.parallel(configs)
     for line in cautions(planned):
         terminal.print(line)
     if backend.dry_run:
@@ -75,9 +76,23 @@ def logs(run: Run) -> list[str]:
     return [str(path) for path in (paths.log, paths.failure) if path.exists()]
 
 
+def _check_weights(configs: Sequence[Config]) -> None:
+    """Refuse files of weights that do not fit, before anything starts."""
+    if any(config.base.digest for config in configs):
+        from tlprotocols.training import weights_file  # needs torch, which a plan otherwise does without
+
+        weights_file.check(configs)
+
+
 def _read_contents(terminal: Terminal, configs: Sequence[Config]) -> None:
     """Read the content of images that were never read, or that changed: it decides which runs these are."""
-    for listed in {id(s): s for s in (source(c.dataset, c.machine.image_cache) for c in configs)}.values():
+    sources = [source(config.dataset, config.machine.image_cache) for config in configs]
+    sources += [
+        source(config.base.dataset, config.machine.image_cache, "base.dataset")
+        for config in configs
+        if config.layers and config.base.dataset is not None
+    ]
+    for listed in {id(found): found for found in sources}.values():
         total, begun = listed.unread, time.monotonic()
         if total:
             with terminal.progress("reading image files", total, "files", always=False) as advance:

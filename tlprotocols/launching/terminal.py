@@ -141,14 +141,15 @@ def overview(planned: Plan, costs: Cost) -> Table:
         shown.add_column(name, justify="left" if name in ("base", "of") else "right")
     by: dict[tuple[str | None, str], list[Run]] = {}
     for run in planned.requested:
-        by.setdefault((run.base, str(run.config.n_per_class)), []).append(run)
-    for (base, n), runs in by.items():
-        states = Counter(planned.state(run) for run in runs)
+        by.setdefault((run.base or run.config.base.digest, str(run.config.n_per_class)), []).append(run)
+    for (weights, n), runs in by.items():
+        states, base = Counter(planned.state(run) for run in runs), runs[0].base
         done = "" if base is None else "finished" if base in planned.rows else planned.state(planned.runs[base])
         passes = sum(run.image_passes for run in runs if planned.state(run) == "to_run")
         counts = [str(states[state]) for state in ("finished", "running", "failed", "to_run")]
         of = f"split {runs[0].config.split} half {runs[0].config.target} seed {runs[0].config.seed}" if base else ""
-        shown.add_row(f"{base} {done}" if base else "none", of, n, str(len(runs)), *counts, f"{passes:,}")
+        name = f"{base} {done}" if base else f"weights {weights}" if weights else "none"
+        shown.add_row(name, of, n, str(len(runs)), *counts, f"{passes:,}")
     return shown
 
 

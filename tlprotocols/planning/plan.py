@@ -12,11 +12,12 @@ from typing import cast
 
 from tlprotocols.budget import epochs_needed, image_passes
 from tlprotocols.config.identity import base_of, factors, run_id
-from tlprotocols.config.schema import Config
+from tlprotocols.config.schema import Base, Config, Dataset, Machine
 from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import precision
 from tlprotocols.images import Source, source
 from tlprotocols.images.splits import check_counts, target_classes
+from tlprotocols.planning.weights_file import find
 from tlprotocols.records import Row, files, finished_row, is_running, read_row
 
 
@@ -99,7 +100,10 @@ class Plan:
     def name(self, run: Run) -> str:
         """A run as a person knows it."""
         if run.role == "base":
-            return f"base {run.id} (split {run.config.split}, half {run.config.target}, seed {run.config.seed})"
+            config = run.config
+            of = f"split {config.split}, half {config.target}"
+            of = f"all classes of {config.dataset.name}" if config.classes.name == "all" else of
+            return f"base {run.id} ({of}, seed {config.seed})"
         row = factors(run.config)
         return " ".join([run.id, *(f"{key}={row[key]}" for key in self.varying if key in row)])
 
@@ -115,34 +119,52 @@ def blocked(run: Run, failed: Mapping[str, str]) -> str:
 
 
 def resolved(config: Config) -> Config:
-    """The configuration as it will run here: images listed, no `auto` left, `epochs` those that `max_updates` comes to.
-    Checks what only the images can tell.
+    """The configuration as it will run here: images listed, weights found, no `auto` left, `epochs` those that
+    `max_updates` comes to. Checks what only the images can tell.
 
     Raises:
-        ConfigError: the images are not there, or some class has too few.
+        ConfigError: the images are not there, or some class has too few, or a file of weights is not there.
     """
-    dataset, machine = config.dataset, config.machine
-    listed = source(dataset, machine.image_cache)
+    machine = config.machine
     config = dataclasses.replace(
         config,
-        dataset=dataclasses.replace(dataset, fingerprint=listed.fingerprint[:16]),
+        dataset=_listed(config.dataset, machine, "dataset"),
         precision=precision(config.precision, machine),
-        base=dataclasses.replace(config.base, precision=precision(config.base.precision, machine)),
+        base=_resolved_base(config),
     )
-    _check(config, listed, "")
+    _check(config, "")
     base = base_of(config)
     if base is not None:
-        _check(base, listed, "base.")
+        _check(base, "base.")
     if base is not None and base.max_updates:
-        epochs = epochs_needed(base, _images(base, listed))
+        epochs = epochs_needed(base, _images(base, source(base.dataset, machine.image_cache)))
         config = dataclasses.replace(config, base=dataclasses.replace(config.base, epochs=epochs))
     if config.max_updates:
-        config = dataclasses.replace(config, epochs=epochs_needed(config, _images(config, listed)))
+        config = dataclasses.replace(
+            config, epochs=epochs_needed(config, _images(config, source(config.dataset, machine.image_cache)))
+        )
     return config
 
 
-def _check(config: Config, listed: Source, path: str) -> None:
-    """Refuse what this data set has too few images for."""
+def _resolved_base(config: Config) -> Base:
+    base = dataclasses.replace(config.base, precision=precision(config.base.precision, config.machine))
+    if config.layers and base.name == "weights":
+        path, digest = find(str(base.weights))
+        return dataclasses.replace(base, weights=str(path), digest=digest)
+    if config.layers and base.name == "dataset":
+        assert base.dataset is not None
+        return dataclasses.replace(base, dataset=_listed(base.dataset, config.machine, "base.dataset"))
+    return base
+
+
+def _listed(dataset: Dataset, machine: Machine, key: str) -> Dataset:
+    """The data set with the fingerprint of its images; `key` is its own, for messages."""
+    return dataclasses.replace(dataset, fingerprint=source(dataset, machine.image_cache, key).fingerprint[:16])
+
+
+def _check(config: Config, path: str) -> None:
+    """Refuse what its data set has too few images for."""
+    listed = source(config.dataset, config.machine.image_cache)
     check_counts(config, listed.classes, listed.counts, f"{path}n_per_class")
     images, size = _images(config, listed), config.batch_size
     learns = config.model.spec.batch_norm and config.freeze < len(config.model.stages) - 1

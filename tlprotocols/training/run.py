@@ -25,7 +25,7 @@ from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import chosen, part_of, target_classes
 from tlprotocols.randomness import stream
 from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
-from tlprotocols.training import checkpoints, models, optimizers, transfer
+from tlprotocols.training import checkpoints, models, optimizers, transfer, weights_file
 from tlprotocols.training.checkpoints import State
 from tlprotocols.training.loop import Images, Score, evaluate, fit
 
@@ -155,7 +155,7 @@ def selected(config: Config, part: str, where: torch.device, log: Callable[[str]
 def network(config: Config, classes: int, digest: str | None = None) -> models.Network:
     """The network before its first update: fresh layers by `seed`, the first `layers` ones copied from the base.
 
-    `digest` is that of the base's weights; without it, the base's row says it.
+    `digest` is that of the base's weights; without it, the base's row says it. A file of weights has its own.
     """
     torch.manual_seed(stream("initialisation", config.seed))
     net = models.build(config, classes)
@@ -164,6 +164,8 @@ def network(config: Config, classes: int, digest: str | None = None) -> models.N
         paths = files(base, config.results_dir)
         digest = digest or (read_row(paths.row) or {}).get("weights_digest")
         transfer.copy(checkpoints.load_weights(paths.weights, digest), net, config.layers)
+    elif config.layers:  # base=weights
+        transfer.copy(weights_file.load(config, net), net, config.layers)
     transfer.freeze(net, config.freeze)
     return net
 
@@ -256,11 +258,11 @@ def _halves(score: Score, labels: np.ndarray) -> Row:
 
 def _base_columns(config: Config) -> Row:
     """What the row says of the base network: which it was, its weights, its accuracy, and whether it learned."""
-    base = base_of(config)
+    base, file_digest = base_of(config), config.base.digest if config.layers else None
     row = (read_row(files(base, config.results_dir).row) or {}) if base else {}
     return {
         "base_id": run_id(base) if base else None,
-        "base_weights": row.get("weights_digest"),
+        "base_weights": row.get("weights_digest", file_digest),
         "base_top1": row.get("val_top1"),
         "base_collapsed": row.get("collapsed"),
         "base_diverged": row.get("diverged"),

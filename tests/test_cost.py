@@ -58,7 +58,16 @@ def test_an_unknown_throughput_is_guessed_from_the_network(config):
 
 
 @pytest.mark.parametrize(
-    "other", ["model.width=0.5", "batch_size=7", "freeze=3 layers=3", "curve=true", "shards=2", "optimizer=adam"]
+    "other",
+    [
+        "model.width=0.5",
+        "batch_size=7",
+        "freeze=3 layers=3",
+        "curve=true",
+        "shards=2",
+        "optimizer=adam",
+        "stop_after=3",
+    ],
 )
 def test_runs_of_another_kind_are_still_a_guess(config, other, tmp_path):
     trained(config(), 100.0, tmp=tmp_path)

@@ -11,8 +11,8 @@ from typing import Any
 from tlprotocols.config.models import MODELS, ModelSpec
 from tlprotocols.errors import ConfigError
 
-BASE_SCHEDULES = ("own_clock", "multistep", "cosine")  # of one group of layers
-SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both", "multistep", "cosine")
+BASE_SCHEDULES = ("own_clock", "multistep", "cosine", "plateau")  # of one group of layers
+SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both", "multistep", "cosine", "plateau")
 AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
@@ -54,6 +54,7 @@ class Decay:
     step: int = factor("epochs between two falls of a rate", low=1)
     gamma: float = factor("what a rate is multiplied by when it falls", low=0, high=1)
     milestones: tuple[int, ...] | None = factor("epochs at which all rates fall (multistep)", low=1, legacy=None)
+    patience: int = factor("epochs without a lower val_loss until all rates fall (plateau)", low=1, legacy=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,7 @@ class Recipe:
 
     epochs: int = factor("passes over the training images; max_updates sets it", low=1)
     max_updates: int = factor("train for exactly so many updates instead; 0: for epochs", low=0, legacy=0)
+    stop_after: int = factor("end after so many epochs without a lower val_loss; 0: never early", low=0, legacy=0)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
     shards: int = factor("parts of a batch that learn at once, a core each; a GPU takes it whole", low=1, legacy=1)
     optimizer: str = factor("how gradients become updates", choices=OPTIMIZERS, legacy="sgd")
@@ -160,7 +162,7 @@ class Config(Recipe):
     seed: int = factor("which replicate of initialisation and order", low=0)
     high_lr_layers: int = factor("last layers that start at lr.high; the rest at lr.low", low=0, choices=DEPTHS)
     decay_epochs: int = factor("epochs before the high rate falls", low=0)
-    schedule: str = factor("how rates fall: what decay_epochs does, or multistep, cosine", choices=SCHEDULES)
+    schedule: str = factor("how rates fall: what decay_epochs does, or without it", choices=SCHEDULES)
     lr: Rates = factor("learning rates")
     dataset: Dataset = factor("images")
     model: Model = factor("network")
@@ -169,6 +171,11 @@ class Config(Recipe):
     machine: Machine = setting("the computer")
     curve: bool = setting("also evaluate after every epoch and keep the curve")
     results_dir: str = setting("folder of the results")
+
+    @property
+    def watched(self) -> bool:
+        """Whether the network is evaluated after every epoch: for the curve, or since training depends on val_loss."""
+        return self.curve or self.stop_after > 0 or self.schedule == "plateau"
 
     def check(self) -> None:
         """Refuse what cannot be run.

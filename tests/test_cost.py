@@ -34,7 +34,7 @@ def trained(config, *rates, device=OURS, tmp=None):
     """This device has trained such runs, of other seeds, at these rates: rows in the results folder."""
     for number, rate in enumerate(rates):
         row = {**factors(config), "run_id": f"{device[:4]}{number}", "device": device, "images_per_second": rate}
-        if config.curve:
+        if config.watched:
             row["val_top1_best"] = 0.5
         path = tmp / "results" / "rows" / f"{row['run_id']}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

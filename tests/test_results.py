@@ -475,6 +475,7 @@ def test_exported_rows_taken_back_are_finished_runs(plain, tmp_path, suffix):
         plain("classes=groups", "classes.source=[a]", "classes.target=[b]"),
         plain("schedule=multistep", "lr.milestones=[3]", "base.schedule=multistep", "base.lr.milestones=[3,5]"),
         plain("layers=0", "optimizer=adamw", "schedule=cosine"),
+        plain("schedule=plateau", "lr.patience=3", "stop_after=2", "max_updates=9", "base.max_updates=7"),
     ]
     odd = dataclasses.replace(configs[2].classes, source=("a,b", 'c "d"', "é"), target=("True", "[1]"))
     configs[2] = dataclasses.replace(configs[2], classes=odd)

@@ -1,5 +1,7 @@
-"""Runs of exactly so many updates: what they come to in epochs and images, and that they train that and no more."""
+"""Runs of exactly so many updates, or until the validation loss no longer falls: what they come to in epochs and
+images, that they train that and no more, and that a killed one ends where a whole one does."""
 
+import csv
 import dataclasses
 
 import pytest
@@ -8,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_train import Killed, bits, killed_after, numbers
-from tlprotocols.budget import epochs_needed, image_passes, images_of_epoch, updates
+from tlprotocols.budget import ends_early, epochs_needed, image_passes, images_of_epoch, updates
 from tlprotocols.config.identity import base_of, run_id
+from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.planning.plan import plan
 from tlprotocols.records import files
 from tlprotocols.training import optimizers
@@ -104,3 +107,96 @@ def test_a_base_has_a_budget_of_its_own(cfg, tmp_path):
     row = execute(config)
     assert (row["updates"], row["max_updates"], row["base.max_updates"], row["base.epochs"]) == (2, 0, 4, 2)
     assert {run.id for run in plan([config]).runs.values()} == {run_id(base), run_id(config)}
+
+
+@pytest.mark.parametrize(
+    ("losses", "after", "ended"),
+    [
+        pytest.param([3, 2, 2.5, 2.2, 1], 2, [0, 0, 0, 1, 1], id="two epochs that are not lower than the second"),
+        pytest.param([3, 2, 2.5, 1, 2], 2, [0, 0, 0, 0, 0], id="one and one are not two"),
+        pytest.param([3, 3], 1, [0, 1], id="equal is not lower"),
+        pytest.param([3, 3, 3], 0, [0, 0, 0], id="0: never"),
+        pytest.param([float("nan")] * 2, 2, [0, 1], id="what is no number is not lower"),
+    ],
+)
+def test_training_ends_after_so_many_epochs_without_a_lower_loss(plain, losses, after, ended):
+    config = plain(f"stop_after={after}")
+    assert [ends_early(config, losses[: epoch + 1]) for epoch in range(len(losses))] == ended
+
+
+@given(losses=st.lists(st.floats(0, 5), min_size=1, unique=True), after=st.integers(1, 6))
+def test_training_ends_early_when_the_lowest_loss_is_so_many_epochs_ago(plain, losses, after):
+    config = dataclasses.replace(plain(), stop_after=after)
+    ended = [ends_early(config, losses[: epoch + 1]) for epoch in range(len(losses))]
+    ago = [epoch - losses.index(min(losses[: epoch + 1])) for epoch in range(len(losses))]
+    first = next((epoch for epoch in range(len(losses)) if ago[epoch] == after), len(losses))
+    assert ended == [epoch >= first for epoch in range(len(losses))]
+
+
+def curve(config):
+    with files(config).curve.open() as file:
+        return [float(point["val_loss"]) for point in csv.DictReader(file)]
+
+
+NOTHING_MOVES = ("layers=0", "lr.high=0", "lr.low=0", "epochs=9")
+
+
+def test_the_row_says_where_a_run_ended_early(cfg, tmp_path):
+    config = cfg(*NOTHING_MOVES, "stop_after=3", "batch_size=5", f"results_dir={tmp_path}")
+    heard = []
+    row = execute(config, advance=heard.append)
+    assert (row["epochs"], row["epochs_trained"], row["updates"]) == (9, 4, 16)
+    assert heard == [16] * 4
+    assert row["val_top1_best"] == row["val_top1"]
+    assert len(set(curve(config))) == 1
+    assert "ended after epoch 4: no lower val_loss in 3 epochs" in files(config).log.read_text()
+    assert execute(cfg(*NOTHING_MOVES, f"results_dir={tmp_path}"))["epochs_trained"] == 9
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("schedule=plateau", "lr.patience=1", "lr.gamma=0.5"),
+        ("schedule=plateau", "lr.patience=1", "optimizer=adam"),
+        ("stop_after=2",),
+        ("stop_after=3", "schedule=plateau", "lr.patience=1", "max_updates=27"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_killed_and_resumed_is_never_stopped_where_the_loss_decides(cfg, tmp_path, asked, epochs):
+    rows, curves = {}, {}
+    for name in ("whole", "killed"):
+        always = ("layers=0", "epochs=8", "lr.high=0.05", "high_lr_layers=8", "dropout=0.3", "batch_size=5")
+        config = cfg(*always, "machine.checkpoint_minutes=0", *asked, f"results_dir={tmp_path / name}")
+        if name == "killed":
+            with pytest.raises(Killed):
+                execute(config, advance=killed_after(epochs))
+        rows[name], curves[name] = execute(config), curve(config)
+    assert numbers(rows["whole"]) == numbers(rows["killed"])
+    assert curves["whole"] == curves["killed"]
+    assert f"resumed after epoch {epochs}" in files(config).log.read_text()
+    losses = curves["whole"]
+    assert falls_on_plateau(losses[:-1], 1) if config.schedule == "plateau" else ends_early(config, losses)
+
+
+def test_a_fall_on_a_plateau_is_used_in_the_next_epoch(cfg):
+    config = cfg("layers=0", "epochs=4", "schedule=plateau", "lr.patience=1", "lr.gamma=0", "momentum=0")
+    config = dataclasses.replace(config, weight_decay=0.0)
+    net = network(config, 4)
+    sgd, losses, moved = optimizers.optimizer(net, config), [], []
+    before = bits(net, sgd)[0].clone()
+    train = selected(config, "train", CPU)
+    for _, loss in zip(fit(net, sgd, config, train, losses=losses), (2, 1, 1.5, 1.2), strict=True):
+        losses.append(loss)
+        moved.append(not torch.equal(before, bits(net, sgd)[0]))
+        before = bits(net, sgd)[0].clone()
+    assert moved == [True, True, True, False]
+
+
+def test_a_base_may_end_early(cfg, tmp_path):
+    asked = ("base.stop_after=2", "base.epochs=7", "base.lr.high=0", "base.schedule=plateau")
+    config = cfg("layers=3", *asked, f"results_dir={tmp_path}")
+    base = execute(base_of(config), role="base")
+    assert (base["epochs_trained"], base["stop_after"], base["schedule"]) == (3, 2, "plateau")
+    assert execute(config)["epochs_trained"] == 2

@@ -1,6 +1,7 @@
 """The learning rate of every layer at every epoch, against tables written by hand for 90 epochs of .01 and .001."""
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tlprotocols.config.identity import base_of
 from tlprotocols.config.schema import SCHEDULES
-from tlprotocols.lr_schedule import rate, table
+from tlprotocols.lr_schedule import falls_on_plateau, rate, table
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 LOW = [(30, 0.001), (60, 0.0001), (90, 0.00001)]  # (first epoch after it, rate)
@@ -113,6 +114,38 @@ def test_cosine_goes_from_each_layers_rate_to_nothing(composed):
     assert table(composed("schedule=cosine", "epochs=1"))["fc8"] == [0.02]
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "expected"),
+    [
+        pytest.param([5, 4, 3, 2], 1, [0, 0, 0, 0], id="always lower"),
+        pytest.param([5, 5, 5, 5], 1, [0, 1, 2, 3], id="equal is not lower"),
+        pytest.param([5, 5, 5, 5, 5, 5, 5], 3, [0, 0, 0, 1, 1, 1, 2], id="each fall needs its own three epochs"),
+        pytest.param([5, 6, 4, 5, 6, 3], 2, [0, 0, 0, 0, 1, 1], id="a lower loss begins the count again"),
+        pytest.param([5, 3, 4, 3.5, 3.2], 2, [0, 0, 0, 1, 1], id="lower than the last is not lower than all"),
+        pytest.param([NAN, 5, NAN, 4], 1, [1, 1, 2, 2], id="what is no number is not lower, and forgotten"),
+    ],
+)
+def test_a_rate_falls_where_the_loss_does_not(composed, losses, patience, expected):
+    assert [falls_on_plateau(losses[: epoch + 1], patience) for epoch in range(len(losses))] == expected
+    config = composed("dataset=imagenet", "schedule=plateau", f"lr.patience={patience}", "lr.layers.conv2=0.5")
+    falls = [0, *expected]  # an epoch knows the losses before it
+    for layer, initial in (("fc8", 0.01), ("conv1", 0.001), ("conv2", 0.5)):
+        rates = [rate(config, layer, epoch, [*losses, 0.0]) for epoch in range(len(losses) + 1)]
+        assert rates == pytest.approx([initial * 0.1**count for count in falls])
+
+
+@given(losses=st.lists(st.floats(0, 5)), patience=st.integers(1, 6))
+def test_falls_are_a_function_of_the_order_of_the_losses_so_far(losses, patience):
+    falls = [falls_on_plateau(losses[:epoch], patience) for epoch in range(len(losses) + 1)]
+    assert falls == sorted(falls)
+    assert all(later - before <= 1 for before, later in itertools.pairwise(falls))
+    assert falls[-1] <= len(losses) // patience
+    assert falls[-1] == falls_on_plateau([2 * loss for loss in losses], patience)
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
@@ -206,8 +239,12 @@ def test_the_printed_table_is_the_one_written_by_hand(command):
             ("schedule=cosine",),
             ["0-0          0.001     0.01", "1-1        0.00075   0.0075", "2-2        0.00025   0.0025"],
         ),
+        (
+            ("schedule=plateau", "lr.patience=4"),
+            ["0-2          0.001     0.01", "times 0.1 whenever 4 epochs brought no lower val_loss"],
+        ),
     ],
-    ids=["multistep", "cosine"],
+    ids=["multistep", "cosine", "plateau"],
 )
 def test_printed_tables_of_the_other_schedules(command, asked, lines):
     ended = command("dataset=imagenet", "layers=6", "freeze=6", "epochs=3", *asked, module="tlprotocols.lr_schedule")

@@ -35,6 +35,7 @@ OTHER_IMAGES = {"base": "dataset", "base.dataset": "cifar10"}
 OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of the default configuration
     "epochs": 9,
     "max_updates": 70,
+    "stop_after": 3,
     "batch_size": 65,
     "shards": 2,
     "optimizer": "adam",
@@ -60,6 +61,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "lr.step": 7,
     "lr.gamma": 0.5,
     "lr.milestones": {"schedule": "multistep", "lr.milestones": "[3,5]"},
+    "lr.patience": {"schedule": "plateau", "lr.patience": 3},
     "lr.low": 0.1,
     "lr.layers": {"lr.layers.conv1": 0.1},
     "dataset.name": {"dataset.name": "folder"},
@@ -75,6 +77,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "model.width": 0.5,
     "base.epochs": 11,
     "base.max_updates": 70,
+    "base.stop_after": 3,
     "base.batch_size": 65,
     "base.shards": 3,
     "base.optimizer": "adamw",
@@ -99,6 +102,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "base.lr.step": 7,
     "base.lr.gamma": 0.5,
     "base.lr.milestones": {"base.schedule": "multistep", "base.lr.milestones": "[3,5]"},
+    "base.lr.patience": {"base.schedule": "plateau", "base.lr.patience": 3},
     "base.schedule": "cosine",
     "classes.name": {"classes": "natman"},
     "classes.source": "[a]",
@@ -269,6 +273,9 @@ def test_commas_in_the_names_of_classes_do_not_make_two_runs_one(plain, one, oth
         ("freeze=2", "freeze=2 lr.layers.conv2=0.5"),
         ("optimizer=adam", "optimizer=adam momentum=0.5"),
         ("base.optimizer=adamw", "base.optimizer=adamw base.momentum=0.5"),
+        ("", "lr.patience=3"),
+        ("", "base.lr.patience=3"),
+        ("schedule=plateau", "schedule=plateau decay_epochs=1 lr.step=2 lr.patience=10"),
         ("schedule=cosine", "schedule=cosine decay_epochs=1 lr.step=2 lr.gamma=0.5"),
         ("base.schedule=cosine", "base.schedule=cosine base.lr.step=2 base.lr.gamma=0.5"),
         ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[3] decay_epochs=1 lr.step=2"),
@@ -287,6 +294,8 @@ def test_equal_runs_have_equal_ids(plain, one, other):
         ("optimizer=adam", "optimizer=adam base.momentum=0.5"),
         ("optimizer=adam", "optimizer=adamw"),
         ("schedule=cosine", "schedule=cosine base.lr.gamma=0.5"),
+        ("schedule=plateau", "schedule=plateau lr.patience=3"),
+        ("base.schedule=plateau", "base.schedule=plateau base.lr.patience=3"),
         ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[4]"),
         ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[3] lr.gamma=0.5"),
         ("dataset.mean=[0.1,0.2,0.3]", "dataset.mean=[0.3,0.2,0.1]"),
@@ -490,6 +499,7 @@ def test_exported_rows_taken_back_are_finished_runs(plain, tmp_path, suffix):
         plain("classes=groups", "classes.source=[a]", "classes.target=[b]"),
         plain("schedule=multistep", "lr.milestones=[3]", "base.schedule=multistep", "base.lr.milestones=[3,5]"),
         plain("layers=0", "optimizer=adamw", "schedule=cosine"),
+        plain("schedule=plateau", "lr.patience=3", "stop_after=2", "max_updates=9", "base.max_updates=7"),
     ]
     odd = dataclasses.replace(configs[2].classes, source=("a,b", 'c "d"', "é"), target=("True", "[1]"))
     configs[2] = dataclasses.replace(configs[2], classes=odd)

@@ -1,11 +1,14 @@
-"""How long a run trains: whole epochs, or exactly so many updates, of which the last epoch may have a part only.
+"""How long a run trains: whole epochs, or exactly so many updates, of which the last epoch may have a part only; or
+until the validation loss no longer falls.
 
 Order and crops of an epoch are functions of (seed, epoch): a part of an epoch is the beginning of that epoch.
 """
 
 import math
+from collections.abc import Sequence
 
 from tlprotocols.config.schema import Recipe
+from tlprotocols.lr_schedule import falls_on_plateau
 
 
 def epochs_needed(recipe: Recipe, images: int) -> int:
@@ -28,6 +31,14 @@ def image_passes(recipe: Recipe, images: int, epochs: int) -> int:
 def images_of_epoch(recipe: Recipe, images: int, epoch: int) -> int:
     """How many of `images` training images `epoch` (0 is the first) learns: all, unless the updates end in it."""
     return image_passes(recipe, images, epoch + 1) - image_passes(recipe, images, epoch)
+
+
+def ends_early(recipe: Recipe, losses: Sequence[float]) -> bool:
+    """Whether training ends after the epochs that had these validation losses: `stop_after` epochs without a lower one.
+
+    The rule of EarlyStopping in Keras with min_delta=0. The weights are those of the last epoch, not of the best one.
+    """
+    return recipe.stop_after > 0 and falls_on_plateau(losses, recipe.stop_after) > 0
 
 
 def _updates_per_epoch(recipe: Recipe, images: int) -> int:

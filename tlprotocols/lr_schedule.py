@@ -1,23 +1,25 @@
-"""The learning rate of every layer at every epoch: a pure function of the configuration.
+"""The learning rate of every layer at every epoch: a pure function of the configuration, and for `plateau` of the
+validation losses so far.
 
 python -m tlprotocols.lr_schedule decay_epochs=3 high_lr_layers=2 epochs=90
 """
 
 import math
 import sys
+from collections.abc import Sequence
 
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError
 
 
-def rate(config: Config, layer: str, epoch: int) -> float:
-    """Learning rate of `layer` in `epoch` (0 is the first).
+def rate(config: Config, layer: str, epoch: int, losses: Sequence[float] = ()) -> float:
+    """Learning rate of `layer` in `epoch` (0 is the first). `losses` are the validation losses after each epoch before.
 
     The last `high_lr_layers` layers start at `lr.high`, the others at `lr.low`; `lr.layers` names exceptions, which
     fall with the low group. What `decay_epochs` means is not said in full by the paper (sec. 3.2 to 3.4): the five
-    readings are the first five values of `schedule`. `multistep` and `cosine` know nothing of it: all layers fall at
-    the same epochs, or from their initial rate along half a cosine that would be 0 at epoch `epochs` (Loshchilov &
-    Hutter 2017, eq. 5, without restarts), in steps of an epoch.
+    readings are the first five values of `schedule`. The others do not use it. `multistep` and `plateau`: all layers
+    fall at the same epochs, given or found by `falls_on_plateau`. `cosine`: each falls in steps of an epoch along half
+    a cosine, which would be 0 at epoch `epochs` (Loshchilov & Hutter 2017, eq. 5, without restarts).
     """
     lr, stages = config.lr, config.model.stages
     falls = epoch // lr.step  # of a group that falls every `step` epochs
@@ -38,9 +40,26 @@ def rate(config: Config, layer: str, epoch: int) -> float:
             falls = late_falls
         case "multistep":
             falls = sum(epoch >= milestone for milestone in lr.milestones or ())
+        case "plateau":
+            falls = falls_on_plateau(losses[:epoch], lr.patience)
         case "cosine":
             return initial * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
     return initial * lr.gamma**falls
+
+
+def falls_on_plateau(losses: Sequence[float], patience: int) -> int:
+    """How often a rate has fallen that falls after `patience` epochs without a lower loss, then waits as long again.
+
+    The rule of ReduceLROnPlateau in Keras with min_delta=0: lower means lower than every loss before. A loss that is
+    not a number is no improvement.
+    """
+    lowest, waited, falls = math.inf, 0, 0
+    for loss in losses:
+        waited = 0 if loss < lowest else waited + 1
+        lowest = min(lowest, loss) if loss == loss else lowest
+        if waited == patience:
+            falls, waited = falls + 1, 0
+    return falls
 
 
 def table(config: Config) -> dict[str, list[float]]:
@@ -75,6 +94,8 @@ def main() -> None:
         if epoch + 1 == len(rows) or rows[epoch + 1] != row:
             print(" ".join([f"{start}-{epoch}".ljust(9), *(f"{value:8.3g}" for value in row)]))
             start = epoch + 1
+    if config.schedule == "plateau":
+        print(f"times {config.lr.gamma:g} whenever {config.lr.patience} epochs brought no lower val_loss")
 
 
 if __name__ == "__main__":

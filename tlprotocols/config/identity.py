@@ -19,6 +19,7 @@ IDLE = {  # what a value of `optimizer` or `schedule` does not read: left out, s
     "adamw": ("momentum",),
     "multistep": ("decay_epochs", "lr.step"),
     "cosine": ("decay_epochs", "lr.step", "lr.gamma"),
+    "plateau": ("decay_epochs", "lr.step"),
 }
 
 
@@ -138,7 +139,8 @@ def _is_idle(config: Config, layer: str, rate: float) -> bool:
 def _idle_factors(found: Factors) -> set[str]:
     """Factors of a run's recipe and of its base's that the chosen optimizers and schedules do not read."""
     chosen = [(prefix, found[prefix + key]) for prefix in ("", "base.") for key in ("optimizer", "schedule")]
-    return {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
+    idle = {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
+    return idle | {f"{prefix}lr.patience" for prefix in ("", "base.") if found[f"{prefix}schedule"] != "plateau"}
 
 
 def _text(values: tuple[Any, ...]) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from tlprotocols.config.models import MODELS, ModelSpec
 from tlprotocols.errors import ConfigError
 
-BASE_SCHEDULES = ("own_clock", "multistep", "cosine")  # of one group of layers
-SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both", "multistep", "cosine")
+BASE_SCHEDULES = ("own_clock", "multistep", "cosine", "plateau")  # of one group of layers
+SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both", "multistep", "cosine", "plateau")
 AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
@@ -56,6 +56,7 @@ class Decay:
     step: int = factor("epochs between two decays of a learning rate", low=1)
     gamma: float = factor("factor by which a learning rate decays", low=0, high=1)
     milestones: tuple[int, ...] | None = factor("epochs at which all rates decay (multistep)", low=1, legacy=None)
+    patience: int = factor("epochs without a lower val_loss until all rates decay (plateau)", low=1, legacy=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,7 @@ class Recipe:
 
     epochs: int = factor("passes over the training images; max_updates sets it", low=1)
     max_updates: int = factor("train for exactly so many updates instead; 0: for epochs", low=0, legacy=0)
+    stop_after: int = factor("end after so many epochs without a lower val_loss; 0: never early", low=0, legacy=0)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
     shards: int = factor("parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, legacy=1)
     optimizer: str = factor("how gradients become updates", choices=OPTIMIZERS, legacy="sgd")
@@ -173,8 +175,13 @@ class Config(Recipe):
     target: str = factor("which half of the split is learned; the other half is the source", choices=("A", "B"))
     seed: int = factor("which replicate of initialisation and order", low=0)
     high_lr_layers: int = factor("last layers that start at lr.high; the rest at lr.low", low=0, choices=DEPTHS)
+<<<<<<< HEAD
     decay_epochs: int = factor("epochs before the high learning rate decays", low=0)
     schedule: str = factor("how rates decay: what decay_epochs does, or multistep, cosine", choices=SCHEDULES)
+=======
+    decay_epochs: int = factor("epochs before the high rate falls", low=0)
+    schedule: str = factor("how rates fall: what decay_epochs does, or without it", choices=SCHEDULES)
+>>>>>>> optim
     lr: Rates = factor("learning rates")
     dataset: Dataset = factor("images")
     model: Model = factor("network")
@@ -183,6 +190,11 @@ class Config(Recipe):
     machine: Machine = setting("the computer")
     curve: bool = setting("also evaluate after every epoch and keep the curve")
     results_dir: str = setting("folder of the results")
+
+    @property
+    def watched(self) -> bool:
+        """Whether the network is evaluated after every epoch: for the curve, or since training depends on val_loss."""
+        return self.curve or self.stop_after > 0 or self.schedule == "plateau"
 
     def check(self) -> None:
         """Refuse what cannot be run.

@@ -60,7 +60,7 @@ def kind_of(config: Config) -> tuple[object, ...]:
     """Runs of one kind train at one throughput on one device: network, pixels, batch, arithmetic, layers that learn,
     shards, optimizer, whether an epoch ends with an evaluation."""
     parts = (config.model.name, config.model.width, config.dataset.side, config.dataset.pixels, config.batch_size)
-    return (*parts, config.precision, config.freeze, config.shards, config.optimizer, config.curve)
+    return (*parts, config.precision, config.freeze, config.shards, config.optimizer, config.watched)
 
 
 def _kind_of_row(row: Row) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,17 +86,18 @@ class Score:
 
 
 def fit(
-    net: Network, optimizer: Optimizer, config: Config, train: Images, *, done: int = 0
+    net: Network, optimizer: Optimizer, config: Config, train: Images, *, done: int = 0, losses: Sequence[float] = ()
 ) -> Iterator[tuple[int, float]]:
     """Learn, one epoch at a time, after the `done` ones. Yields (epochs done, mean training loss of the epoch).
 
     Order, crops and dropout of an epoch are functions of (seed, epoch) alone, so that stopping between two epochs
     and going on in another process changes no bit. With `max_updates` the last epoch is the beginning of one. Stops
-    early if the loss is no longer a number.
+    early if the loss is no longer a number. `losses` are the validation losses of the epochs so far, to which the
+    caller appends: `schedule=plateau` looks at them.
     """
     with Gradient(net, config, train.device) as learn:
         for epoch in range(done, config.epochs):
-            set_rates(optimizer, config, epoch)
+            set_rates(optimizer, config, epoch, losses)
             order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
             order = order[: images_of_epoch(config, len(train), epoch)]
             draws = train_draws(config, epoch, train.rows[order]).to(train.device)

@@ -1,5 +1,6 @@
 """SGD, Adam or AdamW with a learning rate per layer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -29,7 +30,7 @@ def optimizer(net: Network, config: Config) -> Optimizer:
     return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=decay, fused=True)
 
 
-def set_rates(optimizer: Optimizer, config: Config, epoch: int) -> None:
-    """Give every group its layer's rate for `epoch`."""
+def set_rates(optimizer: Optimizer, config: Config, epoch: int, losses: Sequence[float] = ()) -> None:
+    """Give every group its layer's rate for `epoch`, before which there were these validation losses."""
     for group in optimizer.param_groups:
-        group["lr"] = rate(config, group["name"], epoch)
+        group["lr"] = rate(config, group["name"], epoch, losses)

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 
 from tlprotocols import __version__
-from tlprotocols.budget import image_passes, images_of_epoch, updates
+from tlprotocols.budget import ends_early, image_passes, images_of_epoch, updates
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import Stopped
@@ -114,7 +114,7 @@ def _execute(attempt: Attempt) -> Row:
 
 def _write(row: Row, state: State, attempt: Attempt) -> None:
     """Write the curve, if there is one, and then the row, which makes the run finished."""
-    if attempt.config.curve:
+    if attempt.config.watched:
         with open(attempt.paths.curve, "w", newline="") as file:
             table = csv.DictWriter(file, list(state.curve[0]), lineterminator="\n")
             table.writeheader()
@@ -180,15 +180,20 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
     optimizer = optimizers.optimizer(net, config)
     state = _resumed(net, optimizer, attempt, len(data.train))
     begun, saved = time.monotonic() - state.seconds, time.monotonic()
-    for done, train_loss in fit(net, optimizer, config, data.train, done=state.done):
+    losses = [point["val_loss"] for point in state.curve if "val_loss" in point]
+    for done, train_loss in fit(net, optimizer, config, data.train, done=state.done, losses=losses):
         state.done, state.seconds = done, time.monotonic() - begun
         point: dict[str, Any] = {"epoch": done, "train_loss": train_loss}
-        if config.curve:
+        if config.watched:
             score = evaluate(net, config, data.val)
+            losses.append(score.loss)
             point |= {"val_loss": score.loss, "val_top1": score.top1}
         state.curve.append(point)
         attempt.log(" ".join(f"{key} {value:.4g}" for key, value in point.items()))
         attempt.advance(images_of_epoch(config, len(data.train), done - 1))
+        if ends_early(config, losses):
+            attempt.log(f"ended after epoch {done}: no lower val_loss in {config.stop_after} epochs")
+            break
         stopping = attempt.stop()
         due = stopping or time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes
         if due and done < config.epochs:
@@ -204,7 +209,7 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
 def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Attempt, images: int) -> State:
     """Where an earlier attempt stopped; a fresh state if there is none, or none with the curve that is wanted."""
     path, config = attempt.paths.checkpoint, attempt.config
-    needed = {"train_loss", "val_top1"} if config.curve else {"train_loss"}
+    needed = {"train_loss", "val_loss", "val_top1"} if config.watched else {"train_loss"}
     state = checkpoints.load_state(path, net, optimizer, attempt.of, needed)
     if state.done:
         attempt.log(f"resumed after epoch {state.done}")
@@ -225,11 +230,12 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "val_top1": tested.top1,
         **_halves(tested, data.val.labels.cpu().numpy()),
         **_test(net, data.test, config),
-        **({"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])} if config.curve else {}),
+        **({"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])} if config.watched else {}),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
         "classes_learned": classes,
         "train_images": images,
+        "epochs_trained": state.done,
         "updates": updates(config, images, state.done),
         "images_per_second": round(image_passes(config, images, state.done) / state.seconds, 1),
     }

@@ -143,7 +143,7 @@ NOTHING_MOVES = ("layers=0", "lr.high=0", "lr.low=0", "epochs=9")
 
 def test_the_row_says_where_a_run_ended_early(cfg, tmp_path):
     config = cfg(*NOTHING_MOVES, "stop_after=3", "batch_size=5", f"results_dir={tmp_path}")
-    heard = []
+    heard: list[int] = []
     row = execute(config, advance=heard.append)
     assert (row["epochs"], row["epochs_trained"], row["updates"]) == (9, 4, 16)
     assert heard == [16] * 4
@@ -184,7 +184,8 @@ def test_a_fall_on_a_plateau_is_used_in_the_next_epoch(cfg):
     config = cfg("layers=0", "epochs=4", "schedule=plateau", "lr.patience=1", "lr.gamma=0", "momentum=0")
     config = dataclasses.replace(config, weight_decay=0.0)
     net = network(config, 4)
-    sgd, losses, moved = optimizers.optimizer(net, config), [], []
+    sgd, moved = optimizers.optimizer(net, config), []
+    losses: list[float] = []
     before = bits(net, sgd)[0].clone()
     train = selected(config, "train", CPU)
     for _, loss in zip(fit(net, sgd, config, train, losses=losses), (2, 1, 1.5, 1.2), strict=True):

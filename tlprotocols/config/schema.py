@@ -175,13 +175,8 @@ class Config(Recipe):
     target: str = factor("which half of the split is learned; the other half is the source", choices=("A", "B"))
     seed: int = factor("which replicate of initialisation and order", low=0)
     high_lr_layers: int = factor("last layers that start at lr.high; the rest at lr.low", low=0, choices=DEPTHS)
-<<<<<<< HEAD
     decay_epochs: int = factor("epochs before the high learning rate decays", low=0)
-    schedule: str = factor("how rates decay: what decay_epochs does, or multistep, cosine", choices=SCHEDULES)
-=======
-    decay_epochs: int = factor("epochs before the high rate falls", low=0)
-    schedule: str = factor("how rates fall: what decay_epochs does, or without it", choices=SCHEDULES)
->>>>>>> optim
+    schedule: str = factor("how rates decay: what decay_epochs does, or without it", choices=SCHEDULES)
     lr: Rates = factor("learning rates")
     dataset: Dataset = factor("images")
     model: Model = factor("network")

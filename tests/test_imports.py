@@ -24,7 +24,8 @@ FLOORS = (  # from the top; rooms of one floor do not know each other
     ("tlprotocols.migrate",),
     ("tlprotocols.images", "tlprotocols.results"),
     ("tlprotocols.records",),
-    ("tlprotocols.lr_schedule", "tlprotocols.budget", "tlprotocols.hardware"),
+    ("tlprotocols.budget",),
+    ("tlprotocols.lr_schedule", "tlprotocols.hardware"),
     ("tlprotocols.config",),
     ("tlprotocols.errors", "tlprotocols.randomness"),
     ("tlprotocols",),  # its version

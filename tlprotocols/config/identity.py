@@ -84,7 +84,7 @@ def base_of(config: Config) -> Config | None:
 
 def idle_factors(found: Factors) -> set[str]:
     """Factors of a run's recipe and of its base's that its optimizers and schedules do not read."""
-    chosen = [(prefix, found.get(prefix + key)) for prefix in ("", "base.") for key in ("optimizer", "schedule")]
+    chosen = [(prefix, found.get(prefix + key, "")) for prefix in ("", "base.") for key in ("optimizer", "schedule")]
     idle = {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
     return idle | {f"{prefix}lr.patience" for prefix in ("", "base.") if found.get(f"{prefix}schedule") != "plateau"}
 

@@ -88,7 +88,7 @@ class Plan:
 
     @cached_property
     def varying(self) -> list[str]:
-        """Factors that differ between the cells that read them, in the order of a row; layers and n_per_class always."""
+        """Factors that differ between the cells that read them, in a row's order; layers and n_per_class always."""
         seen = [(row, idle_factors(row)) for row in (factors(run.config) for run in self.requested)]
         keys = list(dict.fromkeys(key for row, _ in seen for key in row))
         several = [key for key in keys if len({json.dumps(row.get(key)) for row, idle in seen if key not in idle}) > 1]

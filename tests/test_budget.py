@@ -16,10 +16,12 @@ from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.planning.plan import plan
 from tlprotocols.records import files
 from tlprotocols.training import optimizers
-from tlprotocols.training.loop import fit
-from tlprotocols.training.run import execute, network, selected
+from tlprotocols.training.checkpoints import State
+from tlprotocols.training.loop import evaluate, fit
+from tlprotocols.training.run import execute, load_images, measure, network, selected
 
 CPU = torch.device("cpu")
+NOTHING_MOVES = ("layers=0", "lr.high=0", "lr.low=0", "epochs=9")
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,15 @@ def test_killed_and_resumed_in_a_budget_is_never_stopped(cfg, tmp_path):
     assert len(files(config).curve.read_text().splitlines()) == 5
 
 
+def test_a_part_of_an_epoch_is_measured_by_its_own_images(cfg, tmp_path):
+    config = cfg(*NOTHING_MOVES, "max_updates=14", "batch_size=5", f"results_dir={tmp_path}")
+    net, data = network(config, 4), load_images(config, CPU, print)
+    *_, (done, loss) = fit(net, optimizers.optimizer(net, config), config, data.train)
+    assert loss == pytest.approx(evaluate(net, config, data.train).loss, rel=0.1)  # of 10 images and of 16
+    row = measure(net, data, State(done, 2.0, [{"epoch": done, "train_loss": loss}]), config)
+    assert (row["images_per_second"], row["updates"]) == (58 / 2, 14)
+
+
 def test_epochs_follow_from_a_budget_before_the_id(cfg):
     assert run_id(cfg("max_updates=5", "epochs=3")) == run_id(cfg("max_updates=5", "epochs=9"))
     assert run_id(cfg("max_updates=5")) != run_id(cfg("max_updates=6"))
@@ -136,9 +147,6 @@ def test_training_ends_early_when_the_lowest_loss_is_so_many_epochs_ago(plain, l
 def curve(config):
     with files(config).curve.open() as file:
         return [float(point["val_loss"]) for point in csv.DictReader(file)]
-
-
-NOTHING_MOVES = ("layers=0", "lr.high=0", "lr.low=0", "epochs=9")
 
 
 def test_the_row_says_where_a_run_ended_early(cfg, tmp_path):

@@ -40,6 +40,20 @@ def test_every_split_seed_and_half_has_one_base(sweep):
     assert len({run.base for run in planned.to_run if run.role == "run"}) == 8
 
 
+@pytest.mark.parametrize(
+    ("cells", "varying"),
+    [
+        ("optimizer=sgd|optimizer=adam", ["optimizer"]),
+        ("optimizer=sgd momentum=0|optimizer=sgd|optimizer=adam", ["optimizer", "momentum"]),
+        ("schedule=own_clock|schedule=cosine|schedule=plateau", ["schedule"]),
+        ("schedule=cosine|schedule=both|schedule=both decay_epochs=1", ["decay_epochs", "schedule"]),
+        ("seed=0|lr.layers.conv1=0.5", ["lr.layers.conv1"]),
+    ],
+)
+def test_what_varies_is_what_differs_between_cells_that_read_it(sweep, cells, varying):
+    assert sorted(sweep(*cells.split("|")).varying) == sorted(["n_per_class", "layers", *varying])
+
+
 def test_no_transfer_needs_no_base(sweep):
     assert roles(sweep("layers=0", "layers=0 seed=1")) == ["run", "run"]
 

@@ -96,6 +96,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "base.dataset.mean": OTHER_IMAGES | {"base.dataset.mean": "[0.5,0.5,0.4]"},
     "base.dataset.std": OTHER_IMAGES | {"base.dataset.std": "[0.25,0.25,0.2]"},
     "base.dataset.val_per_class": OTHER_IMAGES | {"base.dataset.val_per_class": 21},
+    "base.dataset.val_from_train": OTHER_IMAGES | {"base.dataset.val_from_train": "true"},
     "base.dataset.fingerprint": OTHER_IMAGES,
     "base.digest": {"base": "weights", "base.weights": "somewhere"},
     "base.lr.high": 0.5,

@@ -87,6 +87,13 @@ def base_of(config: Config) -> Config | None:
     return dataclasses.replace(config, **changes)
 
 
+def idle_factors(found: Factors) -> set[str]:
+    """Factors of a run's recipe and of its base's that its optimizers and schedules do not read."""
+    chosen = [(prefix, found.get(prefix + key, "")) for prefix in ("", "base.") for key in ("optimizer", "schedule")]
+    idle = {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
+    return idle | {f"{prefix}lr.patience" for prefix in ("", "base.") if found.get(f"{prefix}schedule") != "plateau"}
+
+
 @functools.cache
 def legacy_values(kind: type = Config) -> Factors:
     """The values that later factors had before they existed."""
@@ -106,7 +113,7 @@ def _identity(config: Config) -> Factors:
     if config.layers == 0:
         found["base"] = "none"
     kept = {"none": (), "weights": ("base.digest",)}.get(found["base"])  # keys of the base that can matter; None: all
-    idle = _idle_factors(found)
+    idle = idle_factors(found)
     return {
         key: value
         for key, value in found.items()
@@ -134,13 +141,6 @@ def _is_idle(config: Config, layer: str, rate: float) -> bool:
     """Whether an explicit rate of a layer changes nothing: the layer is frozen, or has that rate anyway."""
     place, low = config.model.stages.index(layer), len(config.model.stages) - config.high_lr_layers
     return place < config.freeze or (place < low and rate == config.lr.low)
-
-
-def _idle_factors(found: Factors) -> set[str]:
-    """Factors of a run's recipe and of its base's that the chosen optimizers and schedules do not read."""
-    chosen = [(prefix, found[prefix + key]) for prefix in ("", "base.") for key in ("optimizer", "schedule")]
-    idle = {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
-    return idle | {f"{prefix}lr.patience" for prefix in ("", "base.") if found[f"{prefix}schedule"] != "plateau"}
 
 
 def _text(values: tuple[Any, ...]) -> str:

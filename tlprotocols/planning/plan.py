@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import cast
 
 from tlprotocols.budget import epochs_needed, image_passes
-from tlprotocols.config.identity import base_of, factors, run_id
+from tlprotocols.config.identity import base_of, factors, idle_factors, run_id
 from tlprotocols.config.schema import Base, Config, Dataset, Machine
 from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import precision
@@ -90,10 +90,10 @@ class Plan:
 
     @cached_property
     def varying(self) -> list[str]:
-        """Factors that differ between the cells, in the schema's order; layers and n_per_class in any case."""
-        seen = [factors(run.config) for run in self.requested]
-        keys = list(dict.fromkeys(key for row in seen for key in row))
-        several = [key for key in keys if len({json.dumps(row.get(key)) for row in seen}) > 1]
+        """Factors that differ between the cells that read them, in a row's order; layers and n_per_class always."""
+        seen = [(row, idle_factors(row)) for row in (factors(run.config) for run in self.requested)]
+        keys = list(dict.fromkeys(key for row, _ in seen for key in row))
+        several = [key for key in keys if len({json.dumps(row.get(key)) for row, idle in seen if key not in idle}) > 1]
         fixed = [key for key in ("n_per_class", "layers") if key not in several]
         return [*fixed, *(key for key in several if not key.startswith("base."))]
 

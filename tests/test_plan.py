@@ -1,10 +1,13 @@
 """What a sweep comes to: unique runs, finished ones skipped, bases first and once."""
 
+import json
+
 import pytest
 
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.errors import ConfigError
 from tlprotocols.planning.plan import plan
+from tlprotocols.records import files
 from tlprotocols.training.run import execute
 
 
@@ -115,3 +118,22 @@ def test_no_row_says_auto(composed, cfg, tiny):
 def test_more_images_than_a_class_has(cfg, key):
     with pytest.raises(ConfigError, match=rf"^{key}=13: class \w+ has only 12 training images; give at most 12"):
         cfg(f"{key}=13")
+
+
+def test_a_row_with_other_factors_is_no_result(sweep, cfg, tmp_path, caplog):
+    config = cfg(f"results_dir={tmp_path}", "layers=0")
+    row = execute(config)
+    path = tmp_path / "rows" / f"{run_id(config)}.json"
+    for key, value in (("layers", 3), ("dataset.mean", "0,0,0"), ("lr.high", 0.5), ("n_per_class", "full")):
+        path.write_text(json.dumps(row | {key: value}))
+        assert roles(sweep("layers=0")) == ["run"]
+        assert f"no result ({key} is not" in caplog.text
+    path.write_text(json.dumps(row))
+    assert roles(sweep("layers=0")) == []
+
+
+def test_a_failure_without_a_reason_is_still_a_failure(sweep, cfg, tmp_path):
+    config = cfg(f"results_dir={tmp_path}", "layers=0")
+    files(config).folder.mkdir(parents=True)
+    files(config).failure.write_text("")
+    assert sweep("layers=0").failures == {run_id(config): "no reason was kept"}

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tlprotocols.config.identity import DIGEST, run_id
+from tlprotocols.config.identity import DIGEST, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import build
 
@@ -158,13 +158,26 @@ def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
     """
     paths = files(config)
     row = read_row(paths.row)
-    if row is None or (config.curve and not (paths.curve.exists() and "val_top1_best" in row)):
+    if row is None or _is_of_another(row, config, paths):
+        return None
+    if config.curve and not (paths.curve.exists() and "val_top1_best" in row):
         return None
     if role != "base":
         return row
     digest = row.get("weights_digest")
     whole = file_digest(paths.weights) == digest if verify else paths.weights.exists()
     return row if digest and whole else None
+
+
+def _is_of_another(row: Row, config: Config, paths: Files) -> bool:
+    """Whether a row has other factors than its run: somebody edited it, or two runs have one id."""
+    known = factors(config)
+    differ = [key for key, value in known.items() if row.get(key) is not None and row[key] != value]
+    if differ:
+        log.warning(
+            "%s: no result (%s is not %s); the run counts as unfinished", paths.row, differ[0], known[differ[0]]
+        )
+    return bool(differ)
 
 
 def show_base_as_run(config: Config) -> None:

@@ -194,7 +194,7 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     rest = {id: files(run.config) for id, run in runs.items() if id not in rows}
     running = {id: "in another process" for id, paths in rest.items() if is_running(paths)}
     failed = {id: paths.failure for id, paths in rest.items() if paths.failure.exists() and id not in running}
-    reasons = {id: path.read_text().strip().splitlines()[-1] for id, path in failed.items()}
+    reasons = {id: (path.read_text().strip().splitlines() or ["no reason was kept"])[-1] for id, path in failed.items()}
     return Plan(tuple(cells), runs, rows, running, {} if retry_failed else reasons)
 
 

@@ -144,8 +144,8 @@ def build_frozen(tlp: CommandLine, *overrides: str) -> Config:
 
 
 def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
-    sweep = ["layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "model.width=2"]
-    sweep += ["hydra.launcher.mem_gb=1", "hydra.launcher.pack_minutes=0"]
+    sweep = ["layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "model.width=3"]
+    sweep += ["hydra.launcher.mem_gb=1.6", "hydra.launcher.pack_minutes=0"]
     tlp.slurm(*sweep, "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
     by_n = {}
     for path in tlp.results.glob("runs/*/config.json"):

@@ -65,7 +65,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, scripts: Path) -> Path:
     """The same with the wheel."""
-    options = ("--quiet", "--no-deps", "--no-index", "--no-compile")
+    options = ("--quiet", "--no-deps", "--no-index", "--no-compile", "--ignore-installed")  # egg-info of a checkout
     succeeded(sys.executable, "-m", "pip", "--python", scripts / "python", "install", *options, wheel)
     return scripts
 

@@ -79,7 +79,7 @@ class Terminal:
         """What will happen now, in a line."""
         states = Counter(planned.state(run) for run in planned.requested)
         parts = [plural(len(planned.cells), "cell"), plural(len(planned.requested), "run")]
-        parts += [f"{count} {state.replace('_', ' ')}" for state, count in states.items()]
+        parts += [f"{count:,} {state.replace('_', ' ')}" for state, count in states.items()]
         if planned.to_run:
             bases = planned.bases_to_run
             parts += [f"{plural(bases, 'base network')} first"] if bases else []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tlprotocols.config.compose import composer
-from tlprotocols.config.identity import run_id
+from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.config.studies import cells, cells_by_sweep
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching.driver import new_by_sweep
@@ -60,10 +60,22 @@ def test_the_study_is_the_union_and_shares_cells(compose):
 
 def test_the_papers_study_is_on_imagenet_unless_told_otherwise(compose):
     names = {name: {compose(cell).dataset.name for cell in cells(SWEEPS / f"{name}.yaml", [])} for name in STUDIES}
-    assert names == {"plested2019": {"imagenet"}, "tiny_plested2019": {"tiny_imagenet"}}
+    tiny = {"tiny_plested2019": {"tiny_imagenet"}, "tiny_plested2019_2": {"tiny_imagenet"}}
+    assert names == {"plested2019": {"imagenet"}} | tiny
     assert {compose(cell).dataset.name for cell in cells(SWEEPS / "plested2019.yaml", ["dataset=cifar10"])} == {
         "cifar10"
     }
+
+
+def test_the_second_miniature_has_the_settings_and_bases_of_the_first_on_both_halves(compose):
+    first, second = (
+        [compose(cell) for cell in cells(SWEEPS / f"tiny_plested2019{number}.yaml", [])] for number in ("", "_2")
+    )
+    assert len({run_id(config) for config in second}) == 2 * len({run_id(config) for config in first})
+    assert {(c.target, c.test_per_class, c.weight_decay) for c in second} == {("A", 400, 1e-4), ("B", 400, 1e-4)}
+    bases = [{run_id(base) for c in study if (base := base_of(c)) is not None} for study in (first, second)]
+    assert bases[0] < bases[1]
+    assert (len(bases[0]), len(bases[1])) == (4, 8)
 
 
 def test_a_dry_run_says_what_the_sweeps_share(compose):

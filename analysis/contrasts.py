@@ -29,7 +29,7 @@ class Contrast:
     sentence: str  # what the paper says
     statistic: str  # what is computed
     direction: int
-    paper: float | None  # the size of the paper's effect, where it can be told; None: not printed
+    paper: float | None  # the size of the paper's effect, where it is known; None: not printed
     margin: float  # effects smaller than this, in the paper's direction, are none of the paper's size
     unit: str
     differences: Callable[[pd.DataFrame], "pd.Series[Any]"]  # rows of the study -> a value per unit

@@ -78,8 +78,8 @@ def test_so_many_updates_are_the_first_ones_of_a_longer_run(cfg, wanted):
 def test_killed_and_resumed_in_a_budget_is_never_stopped(cfg, tmp_path):
     rows, heard = dict[str, dict](), dict[str, list]()
     for name in ("whole", "killed"):
-        asked = ("layers=0", "max_updates=14", "batch_size=5", "schedule=cosine", "curve=true", "dropout=0.3")
-        config = cfg(*asked, "machine.checkpoint_minutes=0", f"results_dir={tmp_path / name}")
+        overrides = ("layers=0", "max_updates=14", "batch_size=5", "schedule=cosine", "curve=true", "dropout=0.3")
+        config = cfg(*overrides, "machine.checkpoint_minutes=0", f"results_dir={tmp_path / name}")
         if name == "killed":
             with pytest.raises(Killed):
                 execute(config, advance=killed_after(2))
@@ -162,7 +162,7 @@ def test_the_row_says_where_a_run_ended_early(cfg, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "overrides",
     [
         ("schedule=plateau", "lr.patience=1", "lr.gamma=0.5"),
         ("schedule=plateau", "lr.patience=1", "optimizer=adam"),
@@ -172,11 +172,11 @@ def test_the_row_says_where_a_run_ended_early(cfg, tmp_path):
     ids=" ".join,
 )
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_killed_and_resumed_is_never_stopped_where_the_loss_decides(cfg, tmp_path, asked, epochs):
+def test_killed_and_resumed_is_never_stopped_where_the_loss_decides(cfg, tmp_path, overrides, epochs):
     rows, curves = {}, {}
     for name in ("whole", "killed"):
         always = ("layers=0", "epochs=8", "lr.high=0.05", "high_lr_layers=8", "dropout=0.3", "batch_size=5")
-        config = cfg(*always, "machine.checkpoint_minutes=0", *asked, f"results_dir={tmp_path / name}")
+        config = cfg(*always, "machine.checkpoint_minutes=0", *overrides, f"results_dir={tmp_path / name}")
         if name == "killed":
             with pytest.raises(Killed):
                 execute(config, advance=killed_after(epochs))
@@ -204,8 +204,8 @@ def test_a_fall_on_a_plateau_is_used_in_the_next_epoch(cfg):
 
 
 def test_a_base_may_end_early(cfg, tmp_path):
-    asked = ("base.stop_after=2", "base.epochs=7", "base.lr.high=0", "base.schedule=plateau")
-    config = cfg("layers=3", *asked, f"results_dir={tmp_path}")
+    overrides = ("base.stop_after=2", "base.epochs=7", "base.lr.high=0", "base.schedule=plateau")
+    config = cfg("layers=3", *overrides, f"results_dir={tmp_path}")
     base = execute(base_of(config), role="base")
     assert (base["epochs_trained"], base["stop_after"], base["schedule"]) == (3, 2, "plateau")
     assert execute(config)["epochs_trained"] == 2

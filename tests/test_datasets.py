@@ -1,4 +1,4 @@
-"""Images as they come: odd modes, odd sizes, damaged files, every layout, one store that decodes only what is asked."""
+"""Images as they come: odd modes, odd sizes, damaged files, every layout, one cache that decodes only what is used."""
 
 import dataclasses
 import hashlib
@@ -561,7 +561,7 @@ def test_a_change_of_the_mapped_images_never_reaches_the_disk(cfg):
 def test_other_sides_and_other_images_have_other_folders(composed, tiny, shapes, make_shapes, tmp_path):
     other = make_shapes(tmp_path / "other", ("ant", "bee"))
     overrides = [[], ["dataset.side=20"], [f"dataset.root={other}"]]
-    assert len({ImageCache.of(composed(*tiny, *asked)).folder for asked in overrides}) == 3
+    assert len({ImageCache.of(composed(*tiny, *added)).folder for added in overrides}) == 3
     assert len({ImageCache.of(composed(*tiny, f"dataset.root={shapes}/../{shapes.name}")).folder}) == 1
 
 

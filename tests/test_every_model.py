@@ -176,8 +176,8 @@ def test_what_is_copied_is_the_bases_and_what_is_frozen_stays(protocol, model, c
 
 @pytest.mark.parametrize("model", TRAINED)
 def test_killed_and_resumed_is_never_stopped(protocol, model, tmp_path):
-    asked = ("epochs=3", "dropout=0.3", "batch_size=9")  # 16 images: batches of 9 and 7
-    config = protocol(model, "1", "1", *asked)
+    overrides = ("epochs=3", "dropout=0.3", "batch_size=9")  # 16 images: batches of 9 and 7
+    config = protocol(model, "1", "1", *overrides)
     nets = []
     for stopped in (False, True):
         net = network(config, CLASSES)

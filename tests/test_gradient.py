@@ -128,9 +128,9 @@ def test_shards_drop_different_units_and_each_epoch_its_own(cfg):
 def test_only_a_large_network_shares_the_arena(cfg, monkeypatch, width, expected):
     called = []
     monkeypatch.setattr(gradient, "one_arena", lambda: called.append(True))
-    asked = f"model.width={width}", "dataset.side=32", "dataset.pixels=32"  # the largest layer has 4 MB, 16 MB
+    overrides = f"model.width={width}", "dataset.side=32", "dataset.pixels=32"  # the largest layer has 4 MB, 16 MB
     for shards in (1, 2):
-        config = cfg(*asked, f"shards={shards}")
+        config = cfg(*overrides, f"shards={shards}")
         with Gradient(fresh(config), config, CPU):
             pass
         assert len(called) == (expected if shards == 2 else 0)

@@ -99,7 +99,7 @@ def test_no_sbatch_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def script(folder: Path, name: str, text: str) -> None:
-    """A command of SLURM's that says what it is told to."""
+    """A command of SLURM's that prints given lines."""
     (folder / name).write_text(f"#!/bin/sh\n{text}\n")
     (folder / name).chmod(0o755)
 

@@ -97,8 +97,8 @@ def test_the_five_readings_of_decay_epochs(composed, schedule, decay, high, low)
 
 def test_multistep_lowers_every_layer_at_the_milestones(composed):
     """DenseNet's 50% and 75% of 90 epochs; decay_epochs and lr.step mean nothing here."""
-    asked = ("schedule=multistep", "lr.milestones=[45,67]", "lr.layers.conv2=0.5", "decay_epochs=3", "lr.step=2")
-    rates = table(composed("dataset=imagenet", *asked))
+    overrides = ("schedule=multistep", "lr.milestones=[45,67]", "lr.layers.conv2=0.5", "decay_epochs=3", "lr.step=2")
+    rates = table(composed("dataset=imagenet", *overrides))
     assert rates["fc8"] == every_epoch([(45, 0.01), (67, 0.001), (90, 0.0001)])
     assert rates["conv1"] == every_epoch([(45, 0.001), (67, 0.0001), (90, 0.00001)])
     assert rates["conv2"] == every_epoch([(45, 0.5), (67, 0.05), (90, 0.005)])
@@ -147,16 +147,16 @@ def test_falls_are_a_function_of_the_order_of_the_losses_so_far(losses, patience
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("overrides", "expected"),
     [
         ("", [0.5, 0.5, 0.05, 0.05, 0.005]),
         ("base.schedule=multistep base.lr.milestones=[1,4]", [0.5, 0.05, 0.05, 0.05, 0.005]),
         ("base.schedule=cosine", [0.5 * (1 + math.cos(math.pi * epoch / 5)) / 2 for epoch in range(5)]),
     ],
 )
-def test_a_base_has_a_schedule_of_its_own_and_one_rate(composed, asked, expected):
+def test_a_base_has_a_schedule_of_its_own_and_one_rate(composed, overrides, expected):
     always = ("base.epochs=5", "base.lr.high=0.5", "base.lr.step=2", "schedule=both", "decay_epochs=1")
-    rates = table(base_of(composed(*always, *asked.split())))
+    rates = table(base_of(composed(*always, *overrides.split())))
     assert tuple(rates) == LAYERS
     assert all(rates[layer] == pytest.approx(expected) for layer in LAYERS)
 
@@ -218,8 +218,8 @@ def test_frozen_layers_have_no_rate(composed):
 
 
 def test_the_printed_table_is_the_one_written_by_hand(command):
-    asked = ("dataset=imagenet", "layers=6", "freeze=6", "high_lr_layers=1", "decay_epochs=5")
-    assert command(*asked, module="tlprotocols.lr_schedule").stdout.split("\n") == [
+    overrides = ("dataset=imagenet", "layers=6", "freeze=6", "high_lr_layers=1", "decay_epochs=5")
+    assert command(*overrides, module="tlprotocols.lr_schedule").stdout.split("\n") == [
         "epochs         fc7      fc8",
         "0-4          0.001     0.01",
         "5-29         0.001    0.001",
@@ -232,7 +232,7 @@ def test_the_printed_table_is_the_one_written_by_hand(command):
 
 
 @pytest.mark.parametrize(
-    ("asked", "lines"),
+    ("overrides", "lines"),
     [
         (("schedule=multistep", "lr.milestones=[2]"), ["0-1          0.001     0.01", "2-2         0.0001    0.001"]),
         (
@@ -246,8 +246,10 @@ def test_the_printed_table_is_the_one_written_by_hand(command):
     ],
     ids=["multistep", "cosine", "plateau"],
 )
-def test_printed_tables_of_the_other_schedules(command, asked, lines):
-    ended = command("dataset=imagenet", "layers=6", "freeze=6", "epochs=3", *asked, module="tlprotocols.lr_schedule")
+def test_printed_tables_of_the_other_schedules(command, overrides, lines):
+    ended = command(
+        "dataset=imagenet", "layers=6", "freeze=6", "epochs=3", *overrides, module="tlprotocols.lr_schedule"
+    )
     assert ended.stdout.splitlines() == ["epochs         fc7      fc8", *lines]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.synthetic import TABLE2
 from tlprotocols.config.compose import composer
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.config.studies import cells, cells_by_sweep
@@ -113,16 +114,7 @@ def test_the_miniature_is_the_same_study_with_other_images(compose):
 
 
 def test_the_optimal_protocol_is_table_2(compose):
-    table = {
-        10: (6, 10, 6),
-        25: (6, 5, 5),
-        50: (6, 3, 5),
-        100: (6, 3, 1),
-        250: (6, 3, 1),
-        500: (6, 0, 0),
-        "full": (5, 30, 0),
-    }
-    for n, expected in table.items():
+    for n, expected in TABLE2.items():
         config = compose(["protocol=optimal", f"n_per_class={n}"])
         assert (config.layers, config.decay_epochs, config.freeze, config.high_lr_layers) == (*expected, 1)
 

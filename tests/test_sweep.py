@@ -91,11 +91,11 @@ def test_what_hangs_on_a_failed_base_fails_and_nothing_else(configs, tmp_path):
     cells = configs(tmp_path, ["layers=5 seed=1", "layers=0", "layers=6 seed=1"])
     files(base_of(cells[0])).folder.mkdir(parents=True)
     (files(base_of(cells[0])).folder / "log.txt").mkdir()  # cannot be written to
-    planned, told = plan(cells), []
-    failed = workers.execute(planned, [None], lambda what, run, detail: told.append((what, run.id)))
+    planned, events = plan(cells), []
+    failed = workers.execute(planned, [None], lambda what, run, detail: events.append((what, run.id)))
     assert set(failed) == {run_id(base_of(cells[0])), run_id(cells[0]), run_id(cells[2])}
     assert failed[run_id(cells[0])].startswith(f"blocked: its base {run_id(base_of(cells[0]))} failed")
-    assert ("finished", run_id(cells[1])) in told
+    assert ("finished", run_id(cells[1])) in events
     assert [row is None for row in planned.read_rows()] == [True, False, True]
 
 
@@ -129,9 +129,9 @@ def test_a_worker_is_told_how_many_share_its_gpu(monkeypatch):
     pool = workers.Pool(["2", "3", "2"], lambda what, run, detail: None)
     for gpu in pool.slots:
         pool.start(gpu)
-    told = [worker.pipe.recv() for worker in pool.workers]
+    events = [worker.pipe.recv() for worker in pool.workers]
     pool.close()
-    assert told == [("2", "2"), ("3", "1"), ("2", "2")]
+    assert events == [("2", "2"), ("3", "1"), ("2", "2")]
     assert SHARED_BY not in os.environ
 
 
@@ -142,27 +142,27 @@ def kill(processes):
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_run_goes_on(swept, configs, tmp_path):
-    planned, told = plan(configs(tmp_path, ["layers=0 machine.checkpoint_minutes=0"])), []
+    planned, events = plan(configs(tmp_path, ["layers=0 machine.checkpoint_minutes=0"])), []
 
     def listen(what, run, detail):
-        told.append(what)
-        if what == "advance" and told.count(what) == 1:
+        events.append(what)
+        if what == "advance" and events.count(what) == 1:
             kill(active_children())
 
     assert workers.execute(planned, [None], listen) == {}
-    assert told.count("retried") == 1
-    assert told[-1] == "finished"
+    assert events.count("retried") == 1
+    assert events[-1] == "finished"
     killed, whole = (read_row(folder / "rows" / f"{planned.cells[0]}.json") for folder in (tmp_path, swept[0]))
     assert [key for key in whole if killed[key] != whole[key] and key not in MACHINES] == []
 
 
 @pytest.mark.slow
 def test_a_worker_killed_while_it_waits_is_replaced(configs, tmp_path):
-    planned, told = plan(configs(tmp_path, ["layers=5", "layers=6"])), []
+    planned, events = plan(configs(tmp_path, ["layers=5", "layers=6"])), []
 
     def listen(what, run, detail):
-        told.append(what)
-        if what == "advance" and told.count(what) == 1:  # the base is trained; the second worker has nothing to do
+        events.append(what)
+        if what == "advance" and events.count(what) == 1:  # the base is trained; the second worker has nothing to do
             kill(sorted(active_children(), key=lambda process: process.pid)[1:])
 
     assert workers.execute(planned, [None, None], listen) == {}

@@ -58,7 +58,7 @@ def kept_by(optimizer):
 
 
 @pytest.mark.parametrize(
-    ("asked", "kept"),
+    ("overrides", "kept"),
     [
         pytest.param(("precision=fp32",), 1, id="fp32"),
         pytest.param(("precision=bf16",), 1, id="bf16"),
@@ -70,8 +70,8 @@ def kept_by(optimizer):
     ],
 )
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, asked, kept):
-    config = cfg("layers=0", "epochs=4", "dropout=0.3", "decay_epochs=2", "augment=crop_flip", *asked)
+def test_killed_and_resumed_is_never_stopped(cfg, tmp_path, epochs, overrides, kept):
+    config = cfg("layers=0", "epochs=4", "dropout=0.3", "decay_epochs=2", "augment=crop_flip", *overrides)
     config_net = network(config, 4)
     whole = bits(*trained(config, config_net, optimizers.optimizer(config_net, config)))
     assert len(whole) == 16 + kept * 2 * (8 - config.freeze)
@@ -136,8 +136,8 @@ def test_batches_cut_together_are_the_batches_cut_one_by_one(cfg, monkeypatch, b
 def test_a_run_that_was_killed_writes_the_row_of_one_that_was_not(cfg, tmp_path, layers):
     rows = {}
     for name in ("whole", "killed"):
-        asked = (f"layers={layers}", "epochs=5", "curve=true", "machine.checkpoint_minutes=0", "dropout=0.3")
-        config = cfg(*asked, f"results_dir={tmp_path / name}")
+        overrides = (f"layers={layers}", "epochs=5", "curve=true", "machine.checkpoint_minutes=0", "dropout=0.3")
+        config = cfg(*overrides, f"results_dir={tmp_path / name}")
         if layers:
             execute(base_of(config), role="base")
         if name == "killed":
@@ -155,10 +155,10 @@ def test_a_run_that_was_killed_writes_the_row_of_one_that_was_not(cfg, tmp_path,
 
 
 def test_a_curve_that_is_asked_for_late_is_whole(cfg, tmp_path):
-    asked = ("layers=0", "epochs=3", "machine.checkpoint_minutes=0", f"results_dir={tmp_path}")
+    overrides = ("layers=0", "epochs=3", "machine.checkpoint_minutes=0", f"results_dir={tmp_path}")
     with pytest.raises(Killed):
-        execute(cfg(*asked), advance=killed_after(2))
-    row = execute(cfg(*asked, "curve=true"))
+        execute(cfg(*overrides), advance=killed_after(2))
+    row = execute(cfg(*overrides, "curve=true"))
     curve = (tmp_path / "runs" / row["run_id"] / "curve.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in curve] == ["epoch", "1", "2", "3"]
     assert all(all(line.split(",")) for line in curve)
@@ -186,7 +186,7 @@ def test_a_finished_run_is_not_run_again(cfg, tmp_path):
 
 
 def test_seeds_and_splits_give_other_networks(cfg, tmp_path):
-    rows = [execute(cfg("layers=0", asked, f"results_dir={tmp_path}")) for asked in ("seed=0", "seed=1", "split=1")]
+    rows = [execute(cfg("layers=0", other, f"results_dir={tmp_path}")) for other in ("seed=0", "seed=1", "split=1")]
     assert len({row["train_loss"] for row in rows}) == 3
     assert len({row["run_id"] for row in rows}) == 3
 

@@ -176,15 +176,15 @@ def nesterov(weight, gradients, rate, decay):
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("overrides", "expected"),
     [
         pytest.param("optimizer=adam", functools.partial(adam, decoupled=False), id="adam"),
         pytest.param("optimizer=adamw", functools.partial(adam, decoupled=True), id="adamw"),
         pytest.param("nesterov=true", nesterov, id="sgd with nesterov"),
     ],
 )
-def test_updates_are_those_of_the_papers_at_the_rate_of_each_layer(protocol, asked, expected):
-    config = protocol(0, 0, "lr.high=0.5", "lr.low=0.25", "lr.layers.conv2=0.125", "weight_decay=0.25", asked)
+def test_updates_are_those_of_the_papers_at_the_rate_of_each_layer(protocol, overrides, expected):
+    config = protocol(0, 0, "lr.high=0.5", "lr.low=0.25", "lr.layers.conv2=0.125", "weight_decay=0.25", overrides)
     net = network(config, 4)
     optimizer = optimizers.optimizer(net, config)
     optimizers.set_rates(optimizer, config, 0)
@@ -200,12 +200,12 @@ def test_updates_are_those_of_the_papers_at_the_rate_of_each_layer(protocol, ask
         torch.testing.assert_close(net.stages[layer].get_parameter("weight").detach(), wanted)
 
 
-@pytest.mark.parametrize("asked", ["optimizer=adam", "optimizer=adamw", "nesterov=true"])
-def test_a_base_is_trained_by_an_optimizer_of_its_own(protocol, asked):
-    config = base_of(protocol(3, 0, f"base.{asked}"))
-    key, value = asked.split("=")
+@pytest.mark.parametrize("overrides", ["optimizer=adam", "optimizer=adamw", "nesterov=true"])
+def test_a_base_is_trained_by_an_optimizer_of_its_own(protocol, overrides):
+    config = base_of(protocol(3, 0, f"base.{overrides}"))
+    key, value = overrides.split("=")
     assert getattr(config, key) in (value, True)
-    sgd = protocol(3, 0, f"base.{asked}")
+    sgd = protocol(3, 0, f"base.{overrides}")
     assert (sgd.optimizer, sgd.nesterov) == ("sgd", False)
 
 

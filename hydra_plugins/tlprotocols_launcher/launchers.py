@@ -1,5 +1,6 @@
 """hydra/launcher=local, slurm and ray: they hand the whole sweep to the driver, each with its backend."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,9 +26,9 @@ class SweepLauncher(Launcher):
             for key, value in options.items()
         }
 
+    @abstractmethod
     def backend(self) -> Backend:
         """Where runs are executed."""
-        raise NotImplementedError
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `launch`."""

@@ -1,6 +1,6 @@
 """`glyphs`: the embedded default data set, Unicode characters drawn in the fonts that matplotlib ships.
 
-A thousand characters (`glyphs.txt`: present in all twelve DejaVu faces, told apart at 16 pixels) are drawn in a
+A thousand characters (`glyphs.txt`: present in all twelve DejaVu faces, distinct at 16 pixels) are drawn in a
 random face, pose and pair of colours, over a shaded and noisy ground. Nothing is downloaded, every image is a
 function of its class and its number, and features learned on one half of the characters serve the other half.
 """

@@ -10,7 +10,7 @@ import pytest
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.images.splits import random_halves
-from tlprotocols.launching import workers
+from tlprotocols.launching import terminal, workers
 from tlprotocols.launching.driver import sweep
 from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan, resolved
@@ -183,3 +183,13 @@ def test_a_run_that_kills_its_worker_twice_has_failed(configs, tmp_path):
     assert "exit code -9" in failed[run_id(cells[0])]
     assert files(cells[0]).failure.read_text() == failed[run_id(cells[0])]
     assert [row is None for row in planned.read_rows()] == [True, False]
+
+
+def test_the_table_has_a_column_of_warnings_only_where_a_run_needs_attention(configs, tmp_path):
+    planned = plan(configs(tmp_path, ["layers=0", "layers=5"]))
+    fine = {"val_top1": 0.5, "val_loss": 1.0, "train_loss": 1.0}
+    headers = {column.header for column in terminal.table(planned, [fine, fine]).columns}
+    assert "warning" not in headers
+    marked = terminal.table(planned, [fine, {**fine, "diverged": True, "base_collapsed": True}])
+    assert {column.header for column in marked.columns} == headers | {"warning"}
+    assert list(marked.columns[-1].cells) == ["", "diverged, base collapsed"]

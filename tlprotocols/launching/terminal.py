@@ -161,12 +161,14 @@ def table(planned: Plan, rows: Sequence[Row | None]) -> Table:
     shown = Table(
         caption=f'{more}all columns: from tlprotocols.results import load; load("{results}")', caption_justify="left"
     )
-    for name in ("run", *planned.varying, *MEASURED.values(), ""):
+    listed = list(unique.items())[:MOST_ROWS]
+    marks = [", ".join(mark.replace("_", " ") for mark in MARKS if row.get(mark)) for _, row in listed]
+    marked = any(marks)  # a column only where a run needs attention
+    for name in ("run", *planned.varying, *MEASURED.values(), *["warning"] * marked):
         shown.add_column(name, justify="right" if name != "run" else "left")
-    for id, row in list(unique.items())[:MOST_ROWS]:
+    for (id, row), mark in zip(listed, marks, strict=True):
         values = [_number(key, row.get(key)) for key in MEASURED]
-        marks = ", ".join(mark.replace("_", " ") for mark in MARKS if row.get(mark))
-        shown.add_row(id, *(str(row.get(key, "")) for key in planned.varying), *values, marks)
+        shown.add_row(id, *(str(row.get(key, "")) for key in planned.varying), *values, *[mark] * marked)
     return shown
 
 

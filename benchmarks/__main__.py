@@ -15,8 +15,8 @@ from benchmarks.tables import Tables, markdown, shown
 from benchmarks.timing import machine
 from tlprotocols.launching.worker import ONE_THREAD
 
-NAMES = ("step", "data", "plan", "load", "growth", "sweep", "tiny_sweep", "techniques", "gpu")
-REPEATED = ("sweep", "tiny_sweep", "techniques")
+NAMES = ("step", "data", "plan", "load", "growth", "features", "sweep", "tiny_sweep", "techniques", "gpu")
+REPEATED = ("features", "sweep", "tiny_sweep", "techniques")
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ GROUPS = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.
 LEGAL = dict(keys())
 NUMBERS = sorted(key for key, about in LEGAL.items() if about["low"] is not None and key not in ("lr.layers",))
 NUMBERS = [key for key in NUMBERS if not LEGAL[key]["optional"]]  # base.dataset.KEY is as dataset.KEY
-TUPLES = ("dataset.std", "lr.milestones", "base.lr.milestones")
+TUPLES = ("dataset.std", "head", "lr.milestones", "base.lr.milestones")
 
 
 def refused(composed, *overrides):

@@ -43,7 +43,7 @@ def leaves(module):
 
 @pytest.mark.parametrize("model", ["alexnet", "alexnet_small"])
 def test_dropout_acts_before_fc6_and_before_fc7(plain, model):
-    body = leaves(models.build(alexnet(plain, 64, f"model={model}", "dropout=0.25"), 5).module)
+    body = leaves(models.build(alexnet(plain, 64, f"model={model}", "dropout=0.25"), 5))
     where = [i for i, module in enumerate(body) if isinstance(module, torch.nn.Dropout)]
     assert [body[i].p for i in where] == [0.25, 0.25]
     assert [type(body[i + 1]).__name__ for i in where] == ["Linear", "Linear"]

@@ -70,6 +70,7 @@ def base_of(config: Config) -> Config | None:
     lr = Rates(**vars(base.lr), low=base.lr.high, layers={})
     whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step}
     scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
+    scratch["head"] = None
     if base.name != "self":  # other classes: nothing of them is tested on
         scratch["test_per_class"] = 0
     if base.name == "dataset":

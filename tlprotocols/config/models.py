@@ -22,10 +22,13 @@ class ModelSpec:
     width: tuple[float, float] = (1, 1)  # least and most
     batch_norm: bool = False  # some stage has running statistics, and its output depends on the whole batch
     by_pixels: str | None = None  # first stage whose number of weights depends on the pixels
+    dropout_inside: bool = False  # dropout acts before a stage that is not the last one
 
 
 MODELS = {
-    "alexnet": ModelSpec("alexnet", ALEXNET, (63, 512), lambda pixels, width: 714e6 * (pixels / 224) ** 2),
+    "alexnet": ModelSpec(
+        "alexnet", ALEXNET, (63, 512), lambda pixels, width: 714e6 * (pixels / 224) ** 2, dropout_inside=True
+    ),
     "alexnet_small": ModelSpec(
         "alexnet",
         ALEXNET,
@@ -33,6 +36,7 @@ MODELS = {
         lambda pixels, width: 45e6 * (pixels / 32) ** 2 * width**2,
         (0.05, 4),
         by_pixels="fc6",
+        dropout_inside=True,
     ),
     "convnet": ModelSpec(
         "convnet",

@@ -94,6 +94,7 @@ class Dataset:
     download: bool = setting("let torchvision fetch cifar10 and cifar100 into the root")
     side: int = factor("shorter side that images are resized to, before a square centre crop, in pixels", low=8)
     pixels: int = factor("side of the crop that a network sees", low=8)
+    upscale: int = factor("side that crops are enlarged to for the network; 0: not enlarged", low=0, legacy=0)
     pad: int = factor("black pixels added on every side before a random crop", low=0)
     mean: tuple[float, ...] = factor("mean of red, green, blue that is subtracted, on a scale of 0 to 1")
     std: tuple[float, ...] = factor("standard deviation of red, green, blue that is divided by", low=1e-6)
@@ -102,6 +103,11 @@ class Dataset:
     )
     val_from_train: bool = factor("validate on training images; its own held-out images are test images", legacy=False)
     fingerprint: str = factor("digest of class names, file names and content; filled in when images are listed")
+
+    @property
+    def input_pixels(self) -> int:
+        """Side of what the network gets."""
+        return self.upscale or self.pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +163,7 @@ class Machine:
     device: str = setting("where to compute", choices=("auto", "cpu", "cuda"))
     image_cache: str = setting("folder of the decoded images, shared by all runs; ~ is your home")
     checkpoint_minutes: float = setting("least time between two checkpoints of a run", low=0)
+    cache_features: bool = setting("compute what a last stage gets once, where all else is frozen", legacy=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +185,9 @@ class Config(Recipe):
     decay_epochs: int = factor("epochs before the high learning rate decays", low=0)
     schedule: str = factor("how rates decay: what decay_epochs does, or without it", choices=SCHEDULES)
     lr: Rates = factor("learning rates")
+    head: tuple[int, ...] | None = factor(
+        "units of hidden layers of the last stage, as in [512,128]; null: one linear layer", low=1, legacy=None
+    )
     dataset: Dataset = factor("images")
     model: Model = factor("network")
     base: Base = factor("what is copied from")
@@ -190,6 +200,18 @@ class Config(Recipe):
     def watched(self) -> bool:
         """Whether the network is evaluated after every epoch: for the curve, or since training depends on val_loss."""
         return self.curve or self.stop_after > 0 or self.schedule == "plateau"
+
+    @property
+    def fixed_features(self) -> bool:
+        """Whether the last stage gets the same features of an image in every epoch: all others are frozen, and neither
+        augmentation nor dropout acts before it."""
+        drops = self.dropout > 0 and self.model.spec.dropout_inside
+        return self.freeze == len(self.model.stages) - 1 and self.augment == "none" and not drops
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether a run computes the features of its images once, before it trains."""
+        return self.fixed_features and self.machine.cache_features
 
     def check(self) -> None:
         """Refuse what cannot be run.
@@ -213,6 +235,8 @@ class Config(Recipe):
                 f"must be at most layers={self.layers}; to freeze random layers say freeze_random=true",
             )
         self._check_base()
+        if self.head is not None and not self.head:
+            raise ConfigError("head", "[]", "must be null, or units of at least one hidden layer, as in [256]")
         if self.schedule == "step_all" and self.decay_epochs == 0:
             raise ConfigError("decay_epochs", 0, "must be at least 1 with schedule=step_all")
         for name in self.lr.layers:
@@ -252,12 +276,12 @@ class Config(Recipe):
             if base.dataset is None:
                 raise ConfigError("base.dataset", None, f"is needed: one of {', '.join(DATASETS)}")
             self._check_pixels("base.dataset", base.dataset)
-            fixed, pixels = self.model.spec.by_pixels, self.dataset.pixels
-            if fixed in self.model.stages[: self.layers] and base.dataset.pixels != pixels:
+            fixed, pixels = self.model.spec.by_pixels, self.dataset.input_pixels
+            if fixed in self.model.stages[: self.layers] and base.dataset.input_pixels != pixels:
                 raise ConfigError(
-                    "base.dataset.pixels",
-                    base.dataset.pixels,
-                    f"must be dataset.pixels={pixels} where {fixed} of {self.model.name} is copied;"
+                    "base.dataset.upscale" if base.dataset.upscale else "base.dataset.pixels",
+                    base.dataset.input_pixels,
+                    f"must be dataset.{'upscale' if self.dataset.upscale else 'pixels'}={pixels} where {fixed} of {self.model.name} is copied;"
                     f" or copy at most layers={self.model.stages.index(fixed)}",
                 )
 
@@ -269,6 +293,11 @@ class Config(Recipe):
     def _check_pixels(self, path: str, dataset: Dataset) -> None:
         least, most = self.model.spec.pixels
         padded = dataset.side + 2 * dataset.pad
+        if dataset.upscale:
+            if not max(least, dataset.pixels) <= dataset.upscale <= most:
+                legal = f"must be 0, or from {max(least, dataset.pixels)} to {most} for {self.model.name}"
+                raise ConfigError(f"{path}.upscale", dataset.upscale, f"{legal} ({path}.pixels={dataset.pixels})")
+            least, most = 1, padded
         if not least <= dataset.pixels <= min(most, padded):
             raise ConfigError(
                 f"{path}.pixels",

@@ -156,11 +156,15 @@ def _weights(start: torch.Tensor, size: torch.Tensor, side: int, pixels: int) ->
 
 
 def normalize(images: torch.Tensor, dataset: Dataset) -> torch.Tensor:
-    """uint8 (B, pixels, pixels, 3) to float32 (B, 3, pixels, pixels), channels last in memory."""
+    """uint8 (B, pixels, pixels, 3) to float32 (B, 3, pixels, pixels), channels last in memory; enlarged if the data set
+    says so, after which it is (B, 3, upscale, upscale)."""
     lines = images.flatten(2).to(torch.float32)  # (B, pixels, 3 * pixels): long enough to fill vector registers
     values = (dataset.mean, dataset.std, (255.0,) * 3)
     mean, std, white = (_line(v, images.shape[2], images.device) for v in values)
-    return lines.div_(white).sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)
+    found = lines.div_(white).sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)
+    if dataset.upscale:
+        return torch.nn.functional.interpolate(found, size=(dataset.upscale, dataset.upscale), mode="bilinear")
+    return found
 
 
 @cache

@@ -11,6 +11,7 @@ from tlprotocols.planning.plan import Plan, Run
 from tlprotocols.records import Row, recent_rows
 
 GUESSED_MACS = {"cpu": 50e9, "cuda": 50e12}  # multiply-adds a second of a forward pass; a training pass takes three
+GUESSED_HEAD = 20e3  # images a second that a last stage is trained with, on cached features
 ROWS_READ = 500  # newest rows of a results folder that the throughput is taken from
 START = 4.0  # seconds until a worker process has imported torch
 
@@ -44,7 +45,7 @@ def cost(plan: Plan, here: bool) -> Cost:
     for row in rows:
         if row.get("images_per_second"):  # a table that was imported may lack it
             seen.setdefault(_kind_of_row(row), {})[row["run_id"]] = row["images_per_second"]
-    seconds, guessed = {}, False
+    seconds, guessed, bodies = {}, False, set()
     for run in plan.to_run:
         kind = kind_of(run.config)
         name = device_name(device(run.config.machine))
@@ -53,24 +54,35 @@ def cost(plan: Plan, here: bool) -> Cost:
         guessed |= not known
         rate = median(known) if known else guess(run.config)
         seconds[run.id] = (run.image_passes + run.evaluated / 3) / rate  # evaluated: forward only
+        body = (run.base, run.config.dataset, run.config.split, run.config.target)
+        if run.config.caches_features and body not in bodies:  # the first of them computes the features
+            bodies.add(body)
+            seconds[run.id] += run.evaluated / 3 / _guess_whole(run.config)
     return Cost(seconds, guessed)
 
 
 def kind_of(config: Config) -> tuple[object, ...]:
     """Runs of one kind train at one throughput on one device: network, pixels, batch, arithmetic, layers that learn,
-    shards, optimizer, whether an epoch ends with an evaluation."""
+    shards, optimizer, whether an epoch ends with an evaluation, the last stage, whether its features are cached."""
     parts = (config.model.name, config.model.width, config.dataset.side, config.dataset.pixels, config.batch_size)
-    return (*parts, config.precision, config.freeze, config.shards, config.optimizer, config.watched)
+    more = (config.precision, config.freeze, config.shards, config.optimizer, config.watched)
+    head = config.head and ",".join(map(str, config.head))
+    return (*parts, *more, config.dataset.upscale, head, config.caches_features)
 
 
 def _kind_of_row(row: Row) -> tuple[object, ...]:
     """The device of a row, and its kind."""
     keys = ("device", "model", "model.width", "dataset.side", "dataset.pixels", "batch_size", "precision", "freeze")
-    later = (row.get("shards", 1), row.get("optimizer", "sgd"))
-    return (*(row.get(key) for key in keys), *later, row.get("val_top1_best") is not None)
+    later = (row.get("shards", 1), row.get("optimizer", "sgd"), row.get("val_top1_best") is not None)
+    last = (row.get("dataset.upscale", 0), row.get("head"), row.get("features_cached", False))
+    return (*(row.get(key) for key in keys), *later, *last)
 
 
 def guess(config: Config) -> float:
     """Images per second of a machine that has not trained this network yet."""
-    multiply_adds = config.model.spec.multiply_adds(config.dataset.pixels, config.model.width)
+    return max(GUESSED_HEAD, _guess_whole(config)) if config.caches_features else _guess_whole(config)
+
+
+def _guess_whole(config: Config) -> float:
+    multiply_adds = config.model.spec.multiply_adds(config.dataset.input_pixels, config.model.width)
     return GUESSED_MACS[device(config.machine)] / (3 * multiply_adds)

@@ -11,13 +11,14 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from tlprotocols.budget import images_of_epoch
-from tlprotocols.config.schema import Config
+from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.hardware import SHARED_BY
-from tlprotocols.images.augment import Draws, centre_draws, crop_and_flip, normalize, train_draws
+from tlprotocols.images.augment import Draws, centre_draws, crop_and_flip, train_draws
 from tlprotocols.randomness import stream
 from tlprotocols.training.models import Network
+from tlprotocols.training.models.network import CHUNK
 from tlprotocols.training.optimizers import set_rates
-from tlprotocols.training.shards import Gradient, arithmetic
+from tlprotocols.training.shards import Gradient, logits
 
 EVALUATED_AT_ONCE = 512  # images; large enough for full speed, small enough for the cache
 CUT_AT_ONCE = 2**21  # bytes of images; they stay in the cache
@@ -26,9 +27,9 @@ MOVED_AT_ONCE = 4096  # images
 
 @dataclass(frozen=True)
 class Images:
-    """The images of one part that a run uses."""
+    """The images of one part that a run uses, or what the last stage of a network gets of them."""
 
-    stored: torch.Tensor  # uint8 (N, side, side, 3): the whole part, usually mapped from the image cache
+    stored: torch.Tensor  # uint8 (N, side, side, 3), or features (N, F): the whole part, usually mapped from a cache
     rows: np.ndarray  # int64 (n,): which of them
     labels: torch.Tensor  # int64 (n,): unit of the last layer
     device: torch.device
@@ -38,23 +39,24 @@ class Images:
         return len(self.rows)
 
     def __getitem__(self, which: slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (B, side, side, 3) and labels (B,) at these places (an index into `labels`), on the device."""
+        """Images (B, side, side, 3), or features, and labels (B,) at these places (an index into `labels`), on the
+        device."""
         if self.resident:
             return self.stored[which], self.labels[which]
         rows = torch.from_numpy(self.rows)[which]
         if self.device.type == "cpu":
             return self.stored.index_select(0, rows), self.labels[which]
-        images = torch.empty((len(rows), *self.stored.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        images = torch.empty((len(rows), *self.stored.shape[1:]), dtype=self.stored.dtype, pin_memory=True)
         torch.index_select(self.stored, 0, rows, out=images)
         pair = images, self.labels[which].pin_memory()
         return pair[0].to(self.device, non_blocking=True), pair[1].to(self.device, non_blocking=True)
 
     def on_device(self) -> "Images":
         """The same images on their device, if its memory has room for them and the network."""
-        size = len(self) * self.stored[0].numel()
+        size = len(self) * self.stored[0].nbytes
         if self.device.type == "cpu" or size > _gpu_memory_budget(self.device):
             return self
-        there = torch.empty((len(self), *self.stored.shape[1:]), dtype=torch.uint8, device=self.device)
+        there = torch.empty((len(self), *self.stored.shape[1:]), dtype=self.stored.dtype, device=self.device)
         for start in range(0, len(self), MOVED_AT_ONCE):
             rows = torch.from_numpy(self.rows[start : start + MOVED_AT_ONCE])
             there[start : start + len(rows)] = self.stored.index_select(0, rows).to(self.device)
@@ -117,13 +119,14 @@ def fit(
 def _batches(
     train: Images, places: torch.Tensor, draws: Draws, config: Config
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Crops (B, pixels, pixels, 3) and labels (B,) of one epoch; small batches are gathered and cut several at once."""
+    """Crops (B, pixels, pixels, 3), or features, and labels (B,) of one epoch; several small batches are gathered and
+    cut at once."""
     size = config.batch_size
     several = size * max(1, CUT_AT_ONCE // (size * 3 * config.dataset.side**2))
     for start in range(0, len(places), several):
         part = slice(start, start + several)
         images, labels = train[places[part]]
-        crops = crop_and_flip(images, draws[part], config.dataset)
+        crops = cut(images, draws[part], config)
         for first in range(0, len(labels), size):
             yield crops[first : first + size], labels[first : first + size]
 
@@ -134,13 +137,22 @@ def evaluate(net: Network, config: Config, images: Images) -> Score:
     net.eval()
     loss, right = torch.zeros((), device=images.device), []
     draws = centre_draws(config.dataset, len(images)).to(images.device)
-    for start in range(0, len(images), EVALUATED_AT_ONCE):
-        which = slice(start, start + EVALUATED_AT_ONCE)
+    several = at_once(config.dataset)
+    for start in range(0, len(images), several):
+        which = slice(start, start + several)
         batch, labels = images[which]
-        crops = crop_and_flip(batch, draws[which], config.dataset)
-        with arithmetic(config, images.device):
-            logits = net(normalize(crops, config.dataset)).float()
-        loss += cross_entropy(logits, labels, reduction="sum")
-        right.append(logits.argmax(1) == labels)
-    answers = torch.cat(right).cpu().numpy()
-    return Score(loss.item() / len(images), float(answers.mean()), answers)
+        answers = logits(net, cut(batch, draws[which], config), config)
+        loss += cross_entropy(answers, labels, reduction="sum")
+        right.append(answers.argmax(1) == labels)
+    found = torch.cat(right).cpu().numpy()
+    return Score(loss.item() / len(images), float(found.mean()), found)
+
+
+def at_once(dataset: Dataset) -> int:
+    """Images of one batch of an evaluation: fewer where they are enlarged, so that the memory stays the same."""
+    return max(CHUNK, EVALUATED_AT_ONCE * dataset.pixels**2 // dataset.input_pixels**2)
+
+
+def cut(images: torch.Tensor, draws: Draws, config: Config) -> torch.Tensor:
+    """Crops of images as drawn; features as they are."""
+    return images if images.is_floating_point() else crop_and_flip(images, draws, config.dataset)

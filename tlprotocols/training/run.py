@@ -25,7 +25,7 @@ from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import chosen, part_of, target_classes
 from tlprotocols.randomness import stream
 from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
-from tlprotocols.training import checkpoints, models, optimizers, transfer, weights_file
+from tlprotocols.training import checkpoints, features, models, optimizers, transfer, weights_file
 from tlprotocols.training.checkpoints import State
 from tlprotocols.training.loop import Images, Score, evaluate, fit
 
@@ -60,7 +60,12 @@ class Data:
 
     train: Images
     val: Images
-    test: Images | None  # nothing is ever chosen by it
+    test: Images | None = None  # nothing is ever chosen by it
+
+    @property
+    def parts(self) -> dict[str, Images]:
+        """By name, those that there are."""
+        return {part: images for part, images in vars(self).items() if images is not None}
 
     @property
     def classes(self) -> int:
@@ -102,6 +107,9 @@ def _execute(attempt: Attempt) -> Row:
     where = torch.device(device(config.machine))
     data = load_images(config, where, attempt.log)
     net = network(config, data.classes, attempt.base["base_weights"]).to(where).to(memory_format=torch.channels_last)
+    if config.caches_features:
+        data = Data(**features.features(net, config, data.parts))
+        attempt.log("the features of all images are computed")
     state = train(net, data, attempt)
     row = {"run_id": paths.id, **attempt.base, **factors(config), **measure(net, data, state, config)}
     row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if attempt.role == "base" else None
@@ -167,6 +175,8 @@ def network(config: Config, classes: int, digest: str | None = None) -> models.N
     elif config.layers:  # base=weights
         transfer.copy(weights_file.load(config, net), net, config.layers)
     transfer.freeze(net, config.freeze)
+    if config.fixed_features:
+        net.features_as = torch.bfloat16 if config.precision == "bf16" else torch.float32
     return net
 
 
@@ -233,6 +243,8 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         **({"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])} if config.watched else {}),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
+        "features_cached": config.caches_features,
+        "trainable_parameters": sum(value.numel() for value in net.parameters() if value.requires_grad),
         "classes_learned": classes,
         "train_images": images,
         "epochs_trained": state.done,

@@ -26,6 +26,14 @@ def arithmetic(config: Config, device: torch.device) -> AbstractContextManager[o
     return nullcontext()
 
 
+def logits(net: Network, inputs: torch.Tensor, config: Config) -> torch.Tensor:
+    """float32 (B, classes) of crops, uint8 (B, pixels, pixels, 3), or of features (B, F) that were computed before."""
+    pixels = None if inputs.is_floating_point() else normalize(inputs, config.dataset)
+    with arithmetic(config, inputs.device):
+        found = net.head(inputs) if pixels is None else net(pixels)
+    return found.float()  # type: ignore[no-any-return]
+
+
 class Gradient:
     """Puts the gradient of the mean loss of a batch into the `.grad` of the network's weights.
 
@@ -61,7 +69,8 @@ class Gradient:
             net.train()
 
     def __call__(self, crops: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Of crops (B, pixels, pixels, 3) and labels (B,). Returns their mean loss, in nats, on the device."""
+        """Of crops (B, pixels, pixels, 3), or features (B, F), and labels (B,). Returns their mean loss, in nats, on
+        the device."""
         for weight in chain.from_iterable(self.weights):
             weight.grad = None
         shards = min(len(self.nets), len(labels))  # the last batch of an epoch may have fewer images
@@ -79,10 +88,7 @@ class Gradient:
 
 def _backward(net: Network, crops: torch.Tensor, labels: torch.Tensor, config: Config, batch: int) -> torch.Tensor:
     """Adds the gradient of these images' share of the mean over a batch. Returns that share of the loss."""
-    pixels = normalize(crops, config.dataset)
-    with arithmetic(config, crops.device):
-        logits = net(pixels)
-    loss = cross_entropy(logits.float(), labels) * (len(labels) / batch)
+    loss = cross_entropy(logits(net, crops, config), labels) * (len(labels) / batch)
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 

@@ -33,7 +33,7 @@ def check(configs: Iterable[Config]) -> None:
         ConfigError: names the file and what does not fit.
     """
     different = {
-        (c.base.weights, c.base.digest, c.model, c.dataset.pixels, c.layers): c for c in configs if _is_copied(c)
+        (c.base.weights, c.base.digest, c.model, c.dataset.input_pixels, c.layers): c for c in configs if _is_copied(c)
     }
     path, tensors = None, Tensors()
     for config in sorted(different.values(), key=lambda c: str(c.base.weights)):
@@ -127,7 +127,7 @@ def fitted(tensors: Tensors, net: models.Network, config: Config) -> Tensors:
 
 def _names(net: models.Network) -> dict[str, str]:
     """The network's own name of every weight, by `stage.name`."""
-    own = {id(value): name for name, value in net.module.state_dict(keep_vars=True).items()}
+    own = {id(value): name.removeprefix("body.") for name, value in net.state_dict(keep_vars=True).items()}
     return {name: own[id(value)] for stage in net.stages.items() for name, value in _named(*stage).items()}
 
 

@@ -3,7 +3,7 @@
 from torch import nn
 
 from tlprotocols.config.schema import Config
-from tlprotocols.training.models.network import Network, initialise
+from tlprotocols.training.models.network import Network, classifier, initialise
 
 
 def alexnet(config: Config, classes: int) -> Network:
@@ -11,9 +11,11 @@ def alexnet(config: Config, classes: int) -> Network:
     from torchvision.models import AlexNet  # takes longer to import than torch, and the small networks need it not
 
     net = AlexNet(num_classes=classes, dropout=config.dropout)
-    if config.dataset.pixels // 32 - 1 == 6:
+    if config.dataset.input_pixels // 32 - 1 == 6:
         net.avgpool = nn.Identity()  # the mean over one element; its CUDA backward is not deterministic
-    return _named(config, net, [*net.features, *net.classifier])
+    last = net.classifier[-1]
+    net.classifier[-1] = nn.Identity()
+    return _named(config, net, [*net.features, *net.classifier], last)
 
 
 def alexnet_small(config: Config, classes: int) -> Network:
@@ -22,7 +24,7 @@ def alexnet_small(config: Config, classes: int) -> Network:
     Pooling before the ReLU is the same function with a quarter of the work.
     """
     c1, c2, c3, c4, c5 = (max(8, round(c * config.model.width / 8) * 8) for c in (64, 192, 384, 256, 256))
-    units, side = max(16, round(1024 * config.model.width)), (config.dataset.pixels + 1) // 2 // 2 // 2 // 2
+    units, side = max(16, round(1024 * config.model.width)), (config.dataset.input_pixels + 1) // 2 // 2 // 2 // 2
     body = nn.Sequential(
         *(nn.Conv2d(3, c1, 5, stride=2, padding=2), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
         *(nn.Conv2d(c1, c2, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True)),
@@ -31,13 +33,13 @@ def alexnet_small(config: Config, classes: int) -> Network:
         *(nn.Conv2d(c4, c5, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True), nn.Flatten()),
         *(nn.Dropout(config.dropout), nn.Linear(c5 * side * side, units), nn.ReLU(inplace=True)),
         *(nn.Dropout(config.dropout), nn.Linear(units, units), nn.ReLU(inplace=True)),
-        nn.Linear(units, classes),
     )
-    net = _named(config, body, list(body))
+    net = _named(config, body, list(body), nn.Linear(units, classes))
     initialise(net)
     return net
 
 
-def _named(config: Config, net: nn.Module, modules: list[nn.Module]) -> Network:
+def _named(config: Config, body: nn.Module, modules: list[nn.Module], last: nn.Linear) -> Network:
     layers = [module for module in modules if isinstance(module, nn.Conv2d | nn.Linear)]
-    return Network(net, dict(zip(config.model.stages, layers, strict=True)))
+    head, stage = classifier(config, last, dropout=False)
+    return Network(body, head, dict(zip(config.model.stages, [*layers, stage], strict=True)))

@@ -276,12 +276,13 @@ class Config(Recipe):
             if base.dataset is None:
                 raise ConfigError("base.dataset", None, f"is needed: one of {', '.join(DATASETS)}")
             self._check_pixels("base.dataset", base.dataset)
-            fixed, pixels = self.model.spec.by_pixels, self.dataset.input_pixels
-            if fixed in self.model.stages[: self.layers] and base.dataset.input_pixels != pixels:
+            fixed, own, theirs = self.model.spec.by_pixels, self.dataset, base.dataset
+            if fixed in self.model.stages[: self.layers] and theirs.input_pixels != own.input_pixels:
+                key, wanted = ("upscale" if images.upscale else "pixels" for images in (theirs, own))
                 raise ConfigError(
-                    "base.dataset.upscale" if base.dataset.upscale else "base.dataset.pixels",
-                    base.dataset.input_pixels,
-                    f"must be dataset.{'upscale' if self.dataset.upscale else 'pixels'}={pixels} where {fixed} of {self.model.name} is copied;"
+                    f"base.dataset.{key}",
+                    theirs.input_pixels,
+                    f"must be dataset.{wanted}={own.input_pixels} where {fixed} of {self.model.name} is copied;"
                     f" or copy at most layers={self.model.stages.index(fixed)}",
                 )
 

@@ -38,7 +38,8 @@ def measure(full: bool = False, *, root: str | None = None, repetitions: int = 1
 def _configs(scratch: str, *overrides: str) -> list[Config]:
     names = source(load(*IMAGES[:3]).dataset, Path(scratch)).classes[:11]
     classes = (f"classes.source=[{names[0]!r}]", f"classes.target=[{','.join(map(repr, names[1:]))}]")
-    folders = (f"machine.image_cache={scratch}/images", f"results_dir={scratch}/{overrides[-1]}")
+    cached = overrides[-1].rpartition("=")[2]
+    folders = (f"machine.image_cache={scratch}/images", f"results_dir={scratch}/{cached}")
     fixed = (*IMAGES, *classes, *BODY, *folders, "epochs=5", *overrides)
     return [resolved(load(*fixed, f"head={head}")) for head in HEADS]
 

@@ -14,7 +14,7 @@ from tlprotocols.records import files, read_row
 from tlprotocols.training import checkpoints, optimizers, transfer
 from tlprotocols.training import loop as train
 from tlprotocols.training.loop import Images, evaluate, fit, memory_budget
-from tlprotocols.training.run import execute, network, selected
+from tlprotocols.training.run import _curve, execute, network, selected
 
 CPU = torch.device("cpu")
 MACHINES = ("seconds", "images_per_second", "date", "host", "log", "device")  # what may differ between equal runs
@@ -288,3 +288,15 @@ def test_every_epoch_has_its_own_order(cfg):
 )
 def test_images_leave_half_of_a_workers_share_of_a_gpu_to_the_network(free, reserved, allocated, workers, expected):
     assert memory_budget(free, 100, reserved, allocated, workers) == expected
+
+
+def test_a_curve_says_how_soon_a_run_was_good_and_when_its_rates_fell(plain):
+    config = plain("schedule=plateau", "lr.patience=2", "curve=true")
+    tops, losses = [0.5, 0.8, 0.797, 0.795, 0.801], [3.0, 2.0, 2.5, 2.5, 1.0]
+    curve = [{"val_top1": top, "val_loss": loss} for top, loss in zip(tops, losses, strict=True)]
+    found = _curve(curve, config)
+    assert found["val_top1_best"] == 0.801
+    assert found["epochs_to_near_best"] == 2
+    assert found["epochs_to_first_fall"] == 4  # epochs 3 and 4 had no lower loss
+    assert _curve(curve, plain("curve=true"))["epochs_to_first_fall"] is None
+    assert _curve(curve[:3], config)["epochs_to_first_fall"] is None

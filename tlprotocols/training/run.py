@@ -23,12 +23,14 @@ from tlprotocols.errors import Stopped
 from tlprotocols.hardware import device, device_name
 from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import chosen, part_of, target_classes
+from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.randomness import stream
 from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
 from tlprotocols.training import checkpoints, features, models, optimizers, transfer, weights_file
 from tlprotocols.training.checkpoints import State
 from tlprotocols.training.loop import Images, Score, evaluate, fit
 
+NEAR = 0.005 + 1e-9  # half a point: an accuracy this much below the best is as good
 COLLAPSED = 0.01  # nats: a training loss this near to ln K is that of a network that never learned
 
 
@@ -231,7 +233,6 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
     """The measurements of a trained network, each a column."""
     train_loss, classes, images = state.curve[-1]["train_loss"], data.classes, len(data.train)
     learned, tested = evaluate(net, config, data.train), evaluate(net, config, data.val)
-    tops = sorted((point["val_top1"] for point in state.curve if "val_top1" in point), reverse=True)
     return {
         "train_loss": train_loss,
         "train_eval_loss": learned.loss,
@@ -240,7 +241,7 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "val_top1": tested.top1,
         **_halves(tested, data.val.labels.cpu().numpy()),
         **_test(net, data.test, config),
-        **({"val_top1_best": tops[0], "val_top1_mean10": mean(tops[:10])} if config.watched else {}),
+        **(_curve(state.curve, config) if config.watched else {}),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
         "features_cached": config.caches_features,
@@ -259,6 +260,19 @@ def _test(net: models.Network, images: Images | None, config: Config) -> Row:
         return {"test_top1": None, "test_loss": None, "test_images": 0}
     score = evaluate(net, config, images)
     return {"test_top1": score.top1, "test_loss": score.loss, "test_images": len(images)}
+
+
+def _curve(curve: list[dict[str, Any]], config: Config) -> Row:
+    """What the epochs of a run say: its best ones, how soon it was as good, and how soon the rates fell."""
+    tops, losses = [point["val_top1"] for point in curve], [point["val_loss"] for point in curve]
+    best = sorted(tops, reverse=True)
+    fell = (done for done in range(1, len(losses)) if falls_on_plateau(losses[:done], config.lr.patience))
+    return {
+        "val_top1_best": best[0],
+        "val_top1_mean10": mean(best[:10]),
+        "epochs_to_near_best": next(done for done, top in enumerate(tops, 1) if top >= best[0] - NEAR),
+        "epochs_to_first_fall": next(fell, None) if config.schedule == "plateau" else None,
+    }
 
 
 def _finite(net: models.Network, *losses: float) -> bool:

@@ -42,7 +42,7 @@ def draw(rows: pd.DataFrame) -> Figure:
 
 
 CAPTION = (
-    "Means over seeds and 95% intervals; small marks are seeds. Diamonds are validation accuracies that the text prints, "
-    "of a network trained on ImageNet and of all 50,000 training images."
+    "Means over seeds and 95% intervals; small marks are seeds. Diamonds are validation accuracies that the text "
+    "prints, of a network trained on ImageNet and of all 50,000 training images."
 )
 FIGURE = study.Figure("conditions", "DenseNet-121 to CIFAR-10", draw, lambda rows: CAPTION)

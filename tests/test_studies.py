@@ -23,6 +23,20 @@ CELLS = {
 }
 
 
+OTHER_SWEEPS = {  # of studies of other texts: cells
+    "densenet_frozen": 2 * 2 * 2 * 2 * 4,
+    "densenet_no_callbacks": 2 * 4,
+    "densenet_augmented": 2 * 4,
+    "densenet_unfrozen": 2 * 2 * 4,
+    "densenet_scratch": 2 * 4,
+}
+IMAGES = {  # of every study
+    "plested2019": {"imagenet"},
+    "tiny_plested2019": {"tiny_imagenet"},
+    "tiny_plested2019_2": {"tiny_imagenet"},
+    "densenet_transfer": {"cifar10"},
+    "tiny_densenet_transfer": {"folder"},
+}
 STUDIES = {file.stem for file in SWEEPS.glob("*.yaml") if "\nstudy:" in file.read_text()}
 
 
@@ -45,7 +59,13 @@ def test_a_sweep_has_the_cells_it_promises_and_no_two_are_equal(compose, name):
 
 
 def test_every_sweep_file_is_counted_or_a_study():
-    assert {file.stem for file in SWEEPS.glob("*.yaml")} == STUDIES | set(CELLS) | {"tiny_pilot"}
+    assert {file.stem for file in SWEEPS.glob("*.yaml")} == STUDIES | set(CELLS) | set(OTHER_SWEEPS) | {"tiny_pilot"}
+
+
+@pytest.mark.parametrize("name", OTHER_SWEEPS)
+def test_a_sweep_of_another_study_has_its_cells_and_no_two_are_equal(compose, name):
+    found = ids(compose, name)
+    assert len(found) == len(set(found)) == OTHER_SWEEPS[name]
 
 
 def test_the_study_is_the_union_and_shares_cells(compose):
@@ -61,8 +81,7 @@ def test_the_study_is_the_union_and_shares_cells(compose):
 
 def test_the_papers_study_is_on_imagenet_unless_told_otherwise(compose):
     names = {name: {compose(cell).dataset.name for cell in cells(SWEEPS / f"{name}.yaml", [])} for name in STUDIES}
-    tiny = {"tiny_plested2019": {"tiny_imagenet"}, "tiny_plested2019_2": {"tiny_imagenet"}}
-    assert names == {"plested2019": {"imagenet"}} | tiny
+    assert names == IMAGES
     assert {compose(cell).dataset.name for cell in cells(SWEEPS / "plested2019.yaml", ["dataset=cifar10"])} == {
         "cifar10"
     }

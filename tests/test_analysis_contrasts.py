@@ -1,6 +1,8 @@
 """The declared contrasts: four verdicts, on tables whose truth is known."""
 
+import dataclasses
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -93,3 +95,23 @@ def test_under_the_null_a_family_says_something_false_in_at_most_five_percent_of
         family = [contrast(draw.normal(0, 1, units), name=str(k)) for k in range(10)]
         wrong += bool(decide(family, None)["verdict"].isin(["supported", "contradicted"]).any())
     assert wrong / 400 <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / 400)
+
+
+def test_the_spread_is_pooled_over_contrasts_in_one_unit():
+    noisy, calm = contrast([5.0, -4.0, 3.0, -2.0], name="noisy"), contrast([1.0, 1.2, 0.9, 1.1, 0.8], name="calm")
+    other = dataclasses.replace(contrast([9.0, -9.0, 9.0], name="other"), unit="nats")
+    table = decide([noisy, calm, other], None).set_index("contrast")
+    expected = math.sqrt((3 * np.var([5, -4, 3, -2], ddof=1) + 4 * np.var([1, 1.2, 0.9, 1.1, 0.8], ddof=1)) / 7)
+    assert table.loc["noisy", "pooled_sd"] == table.loc["calm", "pooled_sd"] == pytest.approx(expected)
+    assert table.loc["other", "pooled_sd"] == pytest.approx(table.loc["other", "sd"])
+
+
+def test_what_would_decide_is_a_range_from_the_pooled_to_the_own_spread():
+    noisy, calm = contrast([5.0, -4.0, 3.0, -2.0], name="noisy"), contrast([1.0, 1.2, 0.9, 1.1, 0.8], name="calm")
+    more = str(decide([noisy, calm], None).set_index("contrast").loc["noisy", "more_data"])
+    found = re.search(r"(\d+) to (\d+) if it is the margin", more)
+    assert found is not None
+    low, high = map(int, found.groups())
+    assert low < high
+    alone = str(decide([noisy], None).iloc[0]["more_data"])
+    assert re.search(r"(\d+) if it is the margin", alone)

@@ -139,7 +139,9 @@ def test_the_optimal_protocol_is_table_2(compose):
 
 
 def test_an_unknown_study_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"study=fig9: must be one of densenet_augmented, .*fig1_layers, .*tiny_plested2019"):
+    with pytest.raises(
+        ConfigError, match=r"study=fig9: must be one of densenet_augmented, .*fig1_layers, .*tiny_plested2019"
+    ):
         cells(SWEEPS / "fig9.yaml", [])
 
 

@@ -153,14 +153,16 @@ def read_row(path: Path) -> Row | None:
 def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
     """The row of a run that has left all that is needed of it: None if it must still run.
 
-    A curve if there should be one, and a base's weights, which other runs do not keep. `verify` compares these with the
-    digest in the row: a base whose weights are damaged, or have no digest, is trained again.
+    A curve and a probe if it should have them, and a base's weights, which other runs do not keep. `verify` compares
+    these with the digest in the row: a base whose weights are damaged, or have no digest, is trained again.
     """
     paths = files(config)
     row = read_row(paths.row)
     if row is None or _is_of_another(row, config, paths):
         return None
     if config.curve and not (paths.curve.exists() and "val_top1_best" in row):
+        return None
+    if config.probe and row.get("probe_top1") is None:
         return None
     if role != "base":
         return row

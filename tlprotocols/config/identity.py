@@ -27,8 +27,8 @@ def factors(config: Config) -> Factors:
     """Every factor under its override's name, as in the columns of the table.
 
     What cannot matter is left out: the base of a run that copies nothing, the training of a base that is a file, class
-    names unless they are given, the explicit rate of a layer that is frozen or has this rate anyway, and what an
-    optimizer or a schedule does not read. Lists are texts.
+    names unless they are given, the source group of a run that has no network of it, the explicit rate of a layer that
+    is frozen or has this rate anyway, and what an optimizer or a schedule does not read. Lists are texts.
     """
     return {key: _text(value) if isinstance(value, tuple) else value for key, value in _identity(config).items()}
 
@@ -69,12 +69,12 @@ def base_of(config: Config) -> Config | None:
     recipe |= {"n_per_class": base.n_per_class, "schedule": base.schedule}
     lr = Rates(**vars(base.lr), low=base.lr.high, layers={})
     whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step}
-    scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "curve": False}
-    scratch["head"] = None
+    scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "head": None}
+    scratch |= {"curve": False, "probe": False}
     if base.name != "self":  # other classes: nothing of them is tested on
         scratch["test_per_class"] = 0
     if base.name == "dataset":
-        every = dataclasses.replace(config.classes, name="all", source=None, target=None)
+        every = dataclasses.replace(config.classes, name="all", source=None, target=None, sizes=None, source_group=None)
         scratch |= {"dataset": base.dataset, "classes": every, "split": 0}
         half = "B"
     changes: Factors = {
@@ -115,6 +115,8 @@ def _identity(config: Config) -> Factors:
         found["base"] = "none"
     kept = {"none": (), "weights": ("base.digest",)}.get(found["base"])  # keys of the base that can matter; None: all
     idle = idle_factors(found)
+    if found["base"] != "trained" and config.target == "B":  # neither learned nor copied from
+        idle.add("classes.source_group")
     return {
         key: value
         for key, value in found.items()

@@ -19,7 +19,8 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
 BASES = ("trained", "self", "dataset", "weights", "none")
 DEPTHS = ("all", "all-K")  # of a model: all layers that can be copied or frozen, or all layers at all; all but K
-CLASSES = ("random", "yosinski", "natman", "groups", "all")
+CLASSES = ("random", "yosinski", "natman", "groups", "drawn", "all")
+SOURCE_GROUPS = ("A", "diverse", "more")
 
 
 def factor(
@@ -149,11 +150,18 @@ class Classes:
     """How the classes fall into half A and half B."""
 
     name: str = factor(
-        "random halves by split, yosinski's four lists, natman, explicit groups; all: every class is a target",
+        "random halves by split, yosinski's four lists, natman, explicit groups; drawn: three random groups by split;"
+        " all: every class is a target",
         choices=CLASSES,
     )
     source: tuple[str, ...] | None = factor("names of the source classes (classes=groups)", unordered=True)
     target: tuple[str, ...] | None = factor("names of the target classes (classes=groups)", unordered=True)
+    sizes: tuple[int, ...] | None = factor("classes in the groups A, B and C (classes=drawn)", low=1, legacy=None)
+    source_group: str | None = factor(
+        "source classes (classes=drawn): A; diverse: C and so much of A that they are as many as A; more: A and C",
+        choices=SOURCE_GROUPS,
+        legacy=None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +202,9 @@ class Config(Recipe):
     classes: Classes = factor("class split")
     machine: Machine = setting("the computer")
     curve: bool = setting("also evaluate after every epoch and keep the curve")
+    probe: bool = setting(
+        "also fit a linear probe of the source classes to the trained network's features", legacy=False
+    )
     results_dir: str = setting("folder of the results")
 
     @property
@@ -249,12 +260,27 @@ class Config(Recipe):
         self._check_shards()
         if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
             raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
+        if self.classes.name == "drawn":
+            self._check_drawn(self.classes.sizes or (), self.classes.source_group)
+        if self.probe and self.classes.name == "all":
+            raise ConfigError("probe", "true", "must be false with classes=all, which has no source classes")
         if self.classes.name in ("groups", "natman", "all") and self.split:
             raise ConfigError(
                 "split", self.split, f"must be 0 with classes={self.classes.name}, which has one split only"
             )
         if self.classes.name == "all" and self.target != "B":
             raise ConfigError("target", self.target, "must be B with classes=all, which has no halves")
+
+    def _check_drawn(self, sizes: tuple[int, ...], source: str | None) -> None:
+        if len(sizes) != 3:
+            raise ConfigError("classes.sizes", list(sizes), "must be three numbers, the classes of A, B and C: [4,4,2]")
+        if source is None:
+            raise ConfigError("classes.source_group", None, f"must be one of {', '.join(SOURCE_GROUPS)}")
+        if source == "diverse" and sizes[2] >= sizes[0]:
+            legal = (
+                f"needs fewer classes in C than in A (classes.sizes={list(sizes)}); say classes.source_group=A or more"
+            )
+            raise ConfigError("classes.source_group", source, legal)
 
     def _check_base(self) -> None:
         base = self.base

@@ -24,7 +24,7 @@ from filelock import FileLock
 from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.errors import ConfigError
 from tlprotocols.images import Decoder, Source, source
-from tlprotocols.images.splits import target_classes
+from tlprotocols.images.splits import probed_classes, target_classes
 from tlprotocols.records import write_atomic
 
 LAYOUT = 2  # raise it when the same fingerprint would be stored in other bytes
@@ -245,14 +245,15 @@ def decode(read: Decoder, side: int, images: Path, checksums: Path, place: int) 
 
 
 def images_needed(config: Config) -> set[Job]:
-    """Classes, by part, that must be in the cache before the run starts: those it learns."""
+    """Classes, by part, that must be in the cache before the run starts: those it learns, and is probed on."""
     cache = ImageCache.of(config)
-    return {(part, label) for part in cache.index["counts"] for label in target_classes(config, cache.classes)}
+    labels = [*target_classes(config, cache.classes), *(probed_classes(config, cache.classes) if config.probe else ())]
+    return {(part, label) for part in cache.index["counts"] for label in labels}
 
 
 def missing_images(configs: Iterable[Config]) -> dict[ImageCache, list[Job]]:
     """The classes that these runs need and that are not decoded yet, by cache."""
     needed: dict[ImageCache, set[Job]] = {}
-    for config in {(c.dataset, c.classes, c.split, c.target): c for c in configs}.values():
+    for config in {(c.dataset, c.classes, c.split, c.target, c.probe): c for c in configs}.values():
         needed.setdefault(ImageCache.of(config), set()).update(images_needed(config))
     return {cache: missing for cache, jobs in needed.items() if (missing := cache.missing(jobs))}

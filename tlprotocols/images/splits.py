@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,14 +19,18 @@ def halves(config: Config, classes: Sequence[str]) -> dict[str, list[int]]:
     """Labels of half A and half B, each in ascending order.
 
     `random`: decided by `split` alone. `yosinski`: the lists of Yosinski et al. (2014), by synset. `natman`: their
-    natural (A) and man-made (B) classes. `groups`: A is `classes.source` and B is `classes.target`. `all`: there are no
-    halves, every class is in both.
+    natural (A) and man-made (B) classes. `groups`: A is `classes.source` and B is `classes.target`. `drawn`: A is the
+    source that `classes.source_group` makes of `random_groups`, B is their B. `all`: no halves, every class is in both.
     """
     match config.classes.name:
         case "random":
             return random_halves(len(classes), config.split)
         case "all":
             return {side: list(range(len(classes))) for side in "AB"}
+        case "drawn":
+            assert config.classes.sizes is not None
+            groups = random_groups(len(classes), config.split, config.classes.sizes)
+            return {"A": _source(groups, config.classes.source_group), "B": sorted(groups["B"])}
         case "groups":
             source, target = (
                 _labels(f"classes.{side}", names or (), classes)
@@ -44,6 +49,38 @@ def random_halves(count: int, split: int) -> dict[str, list[int]]:
     """
     order = np.random.RandomState([split]).permutation(count)
     return {"A": sorted(order[: count // 2].tolist()), "B": sorted(order[count // 2 :].tolist())}
+
+
+@cache
+def random_groups(count: int, split: int, sizes: tuple[int, ...]) -> dict[str, list[int]]:
+    """Labels of three disjoint random groups A, B and C of these sizes among `count` classes, in the order of the draw.
+
+    Decided by `split` alone, by the same generator as `random_halves`.
+
+    Raises:
+        ConfigError: there are fewer classes.
+    """
+    if sum(sizes) > count:
+        raise ConfigError(
+            "classes.sizes", list(sizes), f"must be at most {count} together, the classes of this data set"
+        )
+    order = np.random.RandomState([split]).permutation(count).tolist()
+    a, b, _ = np.cumsum(sizes).tolist()
+    return {"A": order[:a], "B": order[a:b], "C": order[b : sum(sizes)]}
+
+
+def _source(groups: Mapping[str, Sequence[int]], name: str | None) -> list[int]:
+    """The source classes: A, or C and the first of A (as many as A), or A and C. Ascending."""
+    a, c = groups["A"], groups["C"]
+    return sorted({"A": [*a], "diverse": [*c, *a[: len(a) - len(c)]], "more": [*a, *c]}[str(name)])
+
+
+def probed_classes(config: Config, classes: Sequence[str]) -> list[int]:
+    """Labels of the classes on which a run is probed, ascending: those it does not learn; of drawn groups, group A
+    whatever the source is, so that all runs of a draw are probed on the same classes."""
+    if config.classes.name == "drawn" and config.target == "B":
+        config = replace(config, classes=replace(config.classes, source_group="A"))
+    return halves(config, classes)["A" if config.target == "B" else "B"]
 
 
 def target_classes(config: Config, classes: Sequence[str]) -> list[int]:
@@ -77,13 +114,16 @@ def chosen(config: Config, part: str, label: int, count: int) -> np.ndarray:
 
 
 def check_counts(
-    config: Config, classes: Sequence[str], counts: Mapping[str, Sequence[int]], key: str = "n_per_class"
+    config: Config,
+    classes: Sequence[str],
+    counts: Mapping[str, Sequence[int]],
+    key: str = "n_per_class",
 ) -> None:
     """Refuse more images per class than some class has, and two sets of test images."""
     if config.test_per_class and "test" in counts:
         raise ConfigError("test_per_class", config.test_per_class, "must be 0: this data set has its own test images")
     least = 1 if config.n_per_class == "full" else int(config.n_per_class)
-    for label in target_classes(config, classes):
+    for label in [*target_classes(config, classes), *(probed_classes(config, classes) if config.probe else ())]:
         left = counts["train"][label] - config.test_per_class
         if left < least:
             kept = f", and test_per_class keeps {config.test_per_class}" if config.test_per_class else ""

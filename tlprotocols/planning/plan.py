@@ -102,6 +102,8 @@ class Plan:
         if run.role == "base":
             config = run.config
             of = f"split {config.split}, half {config.target}"
+            if config.classes.source_group and config.target == "A":
+                of = f"split {config.split}, source {config.classes.source_group}, {config.n_per_class} per class"
             of = f"all classes of {config.dataset.name}" if config.classes.name == "all" else of
             return f"base {run.id} ({of}, seed {config.seed})"
         row = factors(run.config)

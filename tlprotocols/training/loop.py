@@ -136,16 +136,22 @@ def evaluate(net: Network, config: Config, images: Images) -> Score:
     """Loss and accuracy on the middle crops, dropout off."""
     net.eval()
     loss, right = torch.zeros((), device=images.device), []
+    for inputs, labels in middle_crops(config, images):
+        answers = logits(net, inputs, config)
+        loss += cross_entropy(answers, labels, reduction="sum")
+        right.append(answers.argmax(1) == labels)
+    found = torch.cat(right).cpu().numpy()
+    return Score(loss.item() / len(images), float(found.mean()), found)
+
+
+def middle_crops(config: Config, images: Images) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Middle crops (B, pixels, pixels, 3), or features, and labels (B,): all images in their order."""
     draws = centre_draws(config.dataset, len(images)).to(images.device)
     several = at_once(config.dataset)
     for start in range(0, len(images), several):
         which = slice(start, start + several)
         batch, labels = images[which]
-        answers = logits(net, cut(batch, draws[which], config), config)
-        loss += cross_entropy(answers, labels, reduction="sum")
-        right.append(answers.argmax(1) == labels)
-    found = torch.cat(right).cpu().numpy()
-    return Score(loss.item() / len(images), float(found.mean()), found)
+        yield cut(batch, draws[which], config), labels
 
 
 def at_once(dataset: Dataset) -> int:

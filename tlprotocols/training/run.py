@@ -5,7 +5,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import mean
@@ -22,11 +22,11 @@ from tlprotocols.config.schema import Config
 from tlprotocols.errors import Stopped
 from tlprotocols.hardware import device, device_name
 from tlprotocols.images.cache import ImageCache, images_needed
-from tlprotocols.images.splits import chosen, part_of, target_classes
+from tlprotocols.images.splits import chosen, part_of, probed_classes, target_classes
 from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.randomness import stream
 from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
-from tlprotocols.training import checkpoints, features, models, optimizers, transfer, weights_file
+from tlprotocols.training import checkpoints, features, linear_probe, models, optimizers, transfer, weights_file
 from tlprotocols.training.checkpoints import State
 from tlprotocols.training.loop import Images, Score, evaluate, fit
 
@@ -96,7 +96,8 @@ def execute(
         if (row := finished_row(config, role)) is not None:
             return row
         before = read_row(paths.row) or {}  # a base whose weights are gone, or a run that becomes a base: it stays both
-        config = replace(config, curve=config.curve or "val_top1_best" in before)
+        probe = config.probe or before.get("probe_top1") is not None
+        config = replace(config, curve=config.curve or "val_top1_best" in before, probe=probe)
         row = _execute(Attempt(config, role, paths, _base_columns(config), advance, stop))
         if before.get("role") == "run" and role == "base":
             show_base_as_run(config)
@@ -114,6 +115,7 @@ def _execute(attempt: Attempt) -> Row:
         attempt.log("the features of all images are computed")
     state = train(net, data, attempt)
     row = {"run_id": paths.id, **attempt.base, **factors(config), **measure(net, data, state, config)}
+    row |= _probe(net, config, where, attempt.log) if config.probe else {}
     row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if attempt.role == "base" else None
     row |= {"seconds": round(time.monotonic() - started, 3), "device": device_name(where.type)}
     row |= {"role": attempt.role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
@@ -150,10 +152,17 @@ def selected(config: Config, part: str, where: torch.device, log: Callable[[str]
 
     Each has been compared with its checksum; `log` receives which classes had to be decoded again.
     """
+    return _images_of(target_classes(config, ImageCache.of(config).classes), config, part, where, log)
+
+
+def _images_of(
+    labels: Sequence[int], config: Config, part: str, where: torch.device, log: Callable[[str], None]
+) -> Images:
+    """As `selected`, of these classes."""
     cache = ImageCache.of(config)
     kept = part_of(config, part, cache.index["counts"])
     assert kept is not None
-    labels, offsets = target_classes(config, cache.classes), cache.offsets(kept)
+    offsets = cache.offsets(kept)
     places = [chosen(config, part, label, cache.counts(kept)[label]) for label in labels]
     rows = np.concatenate([offsets[label] + place for label, place in zip(labels, places, strict=True)])
     for name in cache.verify(kept, rows):
@@ -252,6 +261,13 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "updates": updates(config, images, state.done),
         "images_per_second": round(image_passes(config, images, state.done) / state.seconds, 1),
     }
+
+
+def _probe(net: models.Network, config: Config, where: torch.device, log: Callable[[str], None]) -> Row:
+    """The linear probe: training and validation images of the classes that the run does not learn."""
+    labels = probed_classes(config, ImageCache.of(config).classes)
+    train, tested = (_images_of(labels, config, part, where, log) for part in ("train", "val"))
+    return {"probe_top1": linear_probe.probe(net, config, train, tested)}
 
 
 def _test(net: models.Network, images: Images | None, config: Config) -> Row:

@@ -75,7 +75,7 @@ def rows(truth: Truth, **options: Any) -> pd.DataFrame:
 def _recipe(cell: Cell, scale: int) -> Cell:
     updates = 90 // scale * -(-IMAGES[cell["n_per_class"]] // 256)
     return {
-        **{"dataset": "imagenet", "model": "alexnet", "model.width": 1.0, "schedule": "own_clock"},
+        **{"dataset": "imagenet", "classes": "random", "model": "alexnet", "model.width": 1.0, "schedule": "own_clock"},
         **{"epochs": 90 // scale, "lr.high": 0.01, "lr.low": 0.001, "lr.step": 30 // scale},
         **{"decay_epochs": cell["decay_epochs"] // scale, "base": "none" if cell["layers"] == 0 else "trained"},
         **{"base.epochs": None if cell["layers"] == 0 else 90, "lr.layers.conv1": None, "augment": "crop_flip"},

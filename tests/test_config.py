@@ -39,7 +39,7 @@ GROUPS = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.
 LEGAL = dict(keys())
 NUMBERS = sorted(key for key, about in LEGAL.items() if about["low"] is not None and key not in ("lr.layers",))
 NUMBERS = [key for key in NUMBERS if not LEGAL[key]["optional"]]  # base.dataset.KEY is as dataset.KEY
-TUPLES = ("dataset.std", "head", "lr.milestones", "base.lr.milestones")
+TUPLES = ("classes.sizes", "dataset.std", "head", "lr.milestones", "base.lr.milestones")
 
 
 def refused(composed, *overrides):
@@ -310,6 +310,16 @@ def test_a_number_inside_its_range_is_taken(
         ("schedule=step_all decay_epochs=0", "decay_epochs=0: must be at least 1"),
         ("model=alexnet dataset.side=64 dataset.pixels=64 model.width=2", "model.width=2.0: must be 1"),
         ("classes=groups", "classes=groups: needs classes.source"),
+        ("classes=drawn classes.sizes=[4,4]", "classes.sizes=[4, 4]: must be three numbers, the classes of A, B and C"),
+        ("classes=drawn classes.sizes=[4,0,2]", "classes.sizes=0: must be a whole number of at least 1"),
+        ("classes=drawn classes.source_group=C", "classes.source_group=C: must be one of A, diverse, more"),
+        ("classes=drawn classes.source_group=null", "classes.source_group=null: must be one of A, diverse, more"),
+        (
+            "classes=drawn classes.sizes=[2,4,2] classes.source_group=diverse",
+            "classes.source_group=diverse: needs fewer classes in C than in A",
+        ),
+        ("classes=all base=self probe=true", "probe=true: must be false with classes=all"),
+        ("classes.source_group=more", "classes.source_group=more: has no place in what was chosen"),
         ("optimizer=lamb", "optimizer=lamb: must be one of sgd, adam, adamw"),
         ("stop_after=-1", "stop_after=-1: must be a whole number of at least 0"),
         ("lr.patience=0", "lr.patience=0: must be a whole number of at least 1"),

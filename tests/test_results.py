@@ -28,6 +28,8 @@ GOLDEN = {
     "dataset=imagenet n_per_class=500 classes=yosinski schedule=both": "1a53ddeeecc1e449",
     "dataset=cifar10 lr.layers.conv1=0.0005 subset=random target=A": "5d571f360e3c2878",
     "classes=groups classes.source=[cat,dog] classes.target=[ship,truck]": "381ef02789a11755",
+    "classes=drawn split=5 classes.source_group=diverse": "6d87b3d3d18dfc48",
+    "classes=drawn split=5 layers=0": "2f07eccbe97d6671",
 }
 BEFORE_SHARDS = ("shards=1", "base.shards=1")  # its legacy values: these ids are older than that factor
 CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
@@ -111,6 +113,8 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "classes.name": {"classes": "natman"},
     "classes.source": "[a]",
     "classes.target": "[a]",
+    "classes.sizes": {"classes": "drawn", "classes.sizes": "[3,3,2]"},
+    "classes.source_group": {"classes": "drawn", "classes.source_group": "more"},
 }
 FACTORS = sorted(key for key, about in keys() if about["factor"])
 SETTINGS = {
@@ -124,6 +128,7 @@ SETTINGS = {
     "base.dataset.root": "elsewhere",
     "base.dataset.download": "true",
     "curve": "true",
+    "probe": "true",
     "results_dir": "there",
 }
 NEEDS = {"base.weights": ("base=weights", "base.weights=somewhere")}  # what a setting is of
@@ -281,6 +286,8 @@ def test_commas_in_the_names_of_classes_do_not_make_two_runs_one(plain, one, oth
         ("", "lr.patience=3"),
         ("", "base.lr.patience=3"),
         ("schedule=plateau", "schedule=plateau decay_epochs=1 lr.step=2 lr.patience=10"),
+        ("classes=drawn base=self", "classes=drawn base=self classes.source_group=more"),
+        ("classes=drawn layers=0", "classes=drawn layers=0 classes.source_group=diverse"),
         ("schedule=cosine", "schedule=cosine decay_epochs=1 lr.step=2 lr.gamma=0.5"),
         ("base.schedule=cosine", "base.schedule=cosine base.lr.step=2 base.lr.gamma=0.5"),
         ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[3] decay_epochs=1 lr.step=2"),
@@ -300,6 +307,8 @@ def test_equal_runs_have_equal_ids(plain, one, other):
         ("optimizer=adam", "optimizer=adamw"),
         ("schedule=cosine", "schedule=cosine base.lr.gamma=0.5"),
         ("schedule=plateau", "schedule=plateau lr.patience=3"),
+        ("classes=drawn", "classes=drawn classes.source_group=diverse"),
+        ("classes=drawn layers=0 target=A", "classes=drawn layers=0 target=A classes.source_group=more"),
         ("base.schedule=plateau", "base.schedule=plateau base.lr.patience=3"),
         ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[4]"),
         ("schedule=multistep lr.milestones=[3]", "schedule=multistep lr.milestones=[3] lr.gamma=0.5"),

@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tlprotocols.config.identity import base_of
 from tlprotocols.errors import ConfigError
-from tlprotocols.images.splits import PUBLISHED, check_counts, chosen, halves, random_halves, target_classes
+from tlprotocols.images.splits import (
+    PUBLISHED,
+    check_counts,
+    chosen,
+    halves,
+    probed_classes,
+    random_groups,
+    random_halves,
+    target_classes,
+)
 
 SYNSETS = tuple(pd.read_csv(PUBLISHED)["synset"])
 
@@ -138,3 +148,62 @@ def test_too_many_images_per_class_names_the_class_and_its_count(plain):
     check_counts(plain("n_per_class=42"), names, {"train": counts})
     check_counts(plain("n_per_class=full"), names, {"train": counts})
     check_counts(dataclasses.replace(plain("n_per_class=100"), target="A"), names, {"train": counts})
+
+
+TEN = [f"class{i}" for i in range(10)]
+
+
+@given(sizes=st.tuples(*[st.integers(1, 5)] * 3), more=st.integers(0, 20), split=st.integers(0, 2**32 - 1))
+def test_drawn_groups_are_disjoint_and_have_their_sizes(sizes, more, split):
+    groups = random_groups(sum(sizes) + more, split, sizes)
+    assert tuple(len(groups[name]) for name in "ABC") == sizes
+    together = [label for group in groups.values() for label in group]
+    assert len(set(together)) == sum(sizes)
+    assert set(together) <= set(range(sum(sizes) + more))
+
+
+def test_draw_0_of_ten_classes_stays_what_it_is():
+    groups = random_groups(10, 0, (4, 4, 2))
+    assert [sorted(group) for group in groups.values()] == [[0, 1, 3, 7], [4, 6, 8, 9], [2, 5]]
+
+
+def test_the_eight_draws_of_the_study_differ_and_every_class_is_learned_and_copied_from():
+    draws = [random_groups(10, split, (4, 4, 2)) for split in range(8)]
+    assert len({str([sorted(group) for group in draw.values()]) for draw in draws}) == 8
+    assert all({label for draw in draws for label in draw[name]} == set(range(10)) for name in "AB")
+
+
+@pytest.mark.parametrize("split", range(20))
+def test_sources_of_a_draw(plain, split):
+    """A: 4 classes. Diverse: as many, C and two of A. More: A and C. All learn one B, of which no source has any."""
+    found = {}
+    for source in ("A", "diverse", "more"):
+        config = plain("classes=drawn", f"split={split}", "layers=1", f"classes.source_group={source}")
+        found[source] = set(target_classes(base_of(config), TEN))
+        assert target_classes(config, TEN) == sorted(random_groups(10, split, (4, 4, 2))["B"])
+        assert not found[source] & set(target_classes(config, TEN))
+        assert probed_classes(config, TEN) == sorted(found["A"])
+    c = set(random_groups(10, split, (4, 4, 2))["C"])
+    assert (len(found["A"]), len(found["diverse"]), found["more"]) == (4, 4, found["A"] | c)
+    assert c < found["diverse"] < found["more"]
+
+
+def test_a_network_of_the_own_classes_has_those_of_the_draw(plain):
+    config = plain("classes=drawn", "split=3", "layers=1", "base=self")
+    assert target_classes(base_of(config), TEN) == target_classes(config, TEN)
+
+
+def test_no_draw_takes_its_classes_from_the_seed(plain):
+    found = {str(halves(plain("classes=drawn", "split=3", f"seed={seed}"), TEN)) for seed in range(5)}
+    assert len(found) == 1
+
+
+def test_of_halves_the_one_that_is_not_learned_is_probed(plain):
+    for target, other in ("AB", "BA"):
+        config = plain(f"target={target}")
+        assert probed_classes(config, TEN) == halves(config, TEN)[other]
+
+
+def test_a_draw_needs_enough_classes(plain):
+    with pytest.raises(ConfigError, match=r"^classes.sizes=\[4, 4, 2\]: must be at most 9 together"):
+        halves(plain("classes=drawn"), TEN[:9])

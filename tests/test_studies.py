@@ -37,6 +37,7 @@ IMAGES = {  # of every study
     "densenet_transfer": {"cifar10"},
     "tiny_densenet_transfer": {"folder"},
 }
+BOOST = {"boost_scratch": 1, "boost_random": 1, "boost_self": 2, "boost_transfer": 6, "boost_equal": 1}  # arms
 STUDIES = {file.stem for file in SWEEPS.glob("*.yaml") if "\nstudy:" in file.read_text()}
 
 
@@ -66,6 +67,8 @@ def test_every_sweep_file_is_counted_or_a_study():
 def test_a_sweep_of_another_study_has_its_cells_and_no_two_are_equal(compose, name):
     found = ids(compose, name)
     assert len(found) == len(set(found)) == OTHER_SWEEPS[name]
+    others = {"tiny_pilot", "tiny_boost_pilot", *BOOST}
+    assert {file.stem for file in SWEEPS.glob("*.yaml")} == STUDIES | set(CELLS) | others
 
 
 def test_the_study_is_the_union_and_shares_cells(compose):
@@ -82,6 +85,12 @@ def test_the_study_is_the_union_and_shares_cells(compose):
 def test_the_papers_study_is_on_imagenet_unless_told_otherwise(compose):
     names = {name: {compose(cell).dataset.name for cell in cells(SWEEPS / f"{name}.yaml", [])} for name in STUDIES}
     assert names == IMAGES
+    tiny = {
+        "tiny_plested2019": {"tiny_imagenet"},
+        "tiny_plested2019_2": {"tiny_imagenet"},
+        "tiny_boost2018": {"folder"},
+    }
+    assert names == {"plested2019": {"imagenet"}, "boost2018": {"cifar10"}} | tiny
     assert {compose(cell).dataset.name for cell in cells(SWEEPS / "plested2019.yaml", ["dataset=cifar10"])} == {
         "cifar10"
     }
@@ -136,6 +145,28 @@ def test_the_optimal_protocol_is_table_2(compose):
     for n, expected in TABLE2.items():
         config = compose(["protocol=optimal", f"n_per_class={n}"])
         assert (config.layers, config.decay_epochs, config.freeze, config.high_lr_layers) == (*expected, 1)
+
+
+@pytest.mark.parametrize(("study", "n", "fewer"), [("boost2018", "full", 3333), ("tiny_boost2018", 500, 333)])
+def test_the_boost_has_its_arms_in_eight_draws_and_two_seeds(compose, study, n, fewer):
+    """Eleven arms share the classes B of a draw; four networks of other classes, and the baseline, are their bases."""
+    batches = cells_by_sweep(SWEEPS / f"{study}.yaml", [])
+    assert {name: len(batch) for name, batch in batches.items()} == {name: 16 * arms for name, arms in BOOST.items()}
+    configs = [compose(cell) for batch in batches.values() for cell in batch]
+    assert len({run_id(config) for config in configs}) == 11 * 16
+    assert {(c.split, c.seed) for c in configs} == {(split, seed) for split in range(8) for seed in (0, 1)}
+    assert {(c.n_per_class, c.classes.name, c.high_lr_layers, c.probe, c.lr.low == c.lr.high) for c in configs} == {
+        (n, "drawn", 3, True, True)
+    }
+    bases = {run_id(base): base for c in configs if (base := base_of(c)) is not None}
+    assert len(bases) == 16 * 5
+    baselines = {run_id(c) for c in configs if c.layers == 0 and c.freeze == 0}
+    assert len(bases.keys() & baselines) == 16
+    sources = {(b.classes.source_group, b.n_per_class) for b in bases.values() if b.target == "A"}
+    assert sources == {("A", n), ("diverse", n), ("more", n), ("more", fewer)}
+    assert {(b.epochs, b.lr.high, b.batch_size, b.augment) for b in bases.values()} == {
+        (c.epochs, c.lr.high, c.batch_size, c.augment) for c in configs
+    }
 
 
 def test_an_unknown_study_names_the_known_ones():

@@ -35,7 +35,7 @@ def _arm(rows: pd.DataFrame) -> "pd.Series[str]":
         return rows[name] if name in rows else pd.Series(None, rows.index, dtype=object)
 
     copied, source = rows["layers"] > 0, column("classes.source_group")
-    fewer = column("base.n_per_class").astype(str) != rows["n_per_class"].astype(str)
+    fewer = images_per_class(column("base.n_per_class")) != images_per_class(rows["n_per_class"])
     trained = copied & (rows["base"] == "trained")
     of = {
         SELF: copied & (rows["base"] == "self"),
@@ -48,6 +48,11 @@ def _arm(rows: pd.DataFrame) -> "pd.Series[str]":
     frozen = rows["freeze"] > 0
     names = np.where(frozen & ~copied, RANDOM, np.where(frozen, [f"{name}{FROZEN}" for name in names], names))
     return pd.Series(names, rows.index)
+
+
+def images_per_class(column: "pd.Series[Any]") -> "pd.Series[str]":
+    """Numbers of images per class as texts: in a column with missing values pandas makes them fractions."""
+    return column.astype(str).str.removesuffix(".0")
 
 
 def by_arm(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:

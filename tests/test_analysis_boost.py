@@ -123,7 +123,7 @@ def test_what_the_text_prints_stands_beside_what_was_found():
 
 
 @pytest.fixture(scope="module")
-def miniature(cfg, tmp_path_factory) -> Path:
+def miniature(cfg, tmp_path_factory):
     """The cells of sweeps/boost2018.yaml on the shapes: two draws of three, three and two classes, two epochs."""
     results = tmp_path_factory.mktemp("boost")
     few = ["dataset=folder", "split=0,1", "seed=0", "classes.sizes=[3,3,2]", "n_per_class=6"]

@@ -20,7 +20,7 @@ from analysis.panels import differences
 from analysis.plested2019 import STUDY, experiments
 from analysis.plested2019.figures import FIG1, FIG3, FIG6, FIGURES, LAYER_LEVELS
 from analysis.studies import STUDIES
-from tests import synthetic
+from tests import synthetic, synthetic_boost
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -51,7 +51,8 @@ def table() -> pd.DataFrame:
 def made(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the command writes."""
     out = tmp_path_factory.mktemp("out")
-    report.write(report.collect(table, STUDIES), out)
+    boost = synthetic_boost.table(synthetic_boost.text, noise=0.6)
+    report.write(report.collect(pd.concat([table, boost], ignore_index=True), STUDIES), out)
     return out
 
 
@@ -60,7 +61,9 @@ def test_files(made: Path):
     figures = {f"fig{i}.{kind}" for i in range(1, 7) for kind in ("svg", "png")}
     old = ("yosinski2014_comparison", "yosinski2014_claims")
     tables = {f"{name}.csv" for name in ("table1", "table2", "selection", "claims", *old)}
-    assert figures | tables | {"report.html"} <= names
+    boost = {f"boost2018_{name}.png" for name in ("arms", "training", "probe")}
+    boost |= {f"boost2018_{name}.csv" for name in ("text", "contrasts", "differences", "means", "claims")}
+    assert figures | tables | boost | {"report.html"} <= names
 
 
 def test_no_interval_is_cut_where_no_run_failed():
@@ -143,13 +146,13 @@ def test_page_needs_no_network(made: Path):
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
 def test_page_in_a_browser(made: Path, tmp_path: Path):
-    """Opened from disk: nothing in the console, all seven figures painted."""
+    """Opened from disk: nothing in the console, all ten figures painted."""
     page = tmp_path / "report.html"
     page.write_text((made / "report.html").read_text().replace("</body>", MEASURE))
     dom, log = _browse(page, tmp_path / "a", "--dump-dom")
     figures = json.loads(re.search(r'data-figures="(.*?)"', dom)[1].replace("&quot;", '"'))
     assert "CONSOLE" not in log, log
-    assert len(figures) == 7
+    assert len(figures) == 10
     picture = tmp_path / "page.png"
     _browse(page, tmp_path / "b", f"--screenshot={picture}")
     pixels = np.asarray(Image.open(picture).convert("L"))
@@ -161,7 +164,7 @@ def test_page_in_a_browser(made: Path, tmp_path: Path):
 
 
 def _browse(page: Path, profile: Path, what: str) -> tuple[str, str]:
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--window-size=1200,12000", what, page.as_uri()]
+    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--window-size=1200,16000", what, page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout, done.stderr
 

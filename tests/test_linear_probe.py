@@ -28,7 +28,7 @@ def test_it_is_ridge_regression_of_the_classes(cfg):
     data = load_images(config, CPU, print)
     torch.manual_seed(0)
     net = build(config, 3)
-    body = nn.Sequential(*list(net.module)[:-1]).eval()
+    body = nn.Sequential(*list(net.module.children())[:-1]).eval()
 
     def features(images):
         pairs = [(body(crops).detach(), labels) for crops, labels in middle_crops(config, images)]
@@ -77,7 +77,7 @@ def test_the_base_of_a_probed_run_is_not_probed(cfg):
 
 def test_the_baseline_is_the_base_of_the_own_classes_and_keeps_its_probe(cfg):
     """With one recipe for both, as in recipe=boost2018, one network serves both, whatever the order."""
-    recipe = ("lr.low=${lr.high}", "base.lr.high=${lr.high}", "base.lr.step=${lr.step}", "base.n_per_class=4")
+    recipe = ["lr.low=${lr.high}", "base.lr.high=${lr.high}", "base.lr.step=${lr.step}", "base.n_per_class=4"]
     recipe += ("base.weight_decay=${weight_decay}", "base.augment=${augment}", "base.dropout=${dropout}")
     recipe += ("base.shards=1", "shards=1", "high_lr_layers=all", "decay_epochs=${lr.step}", "probe=true")
     baseline, own = cfg(*DRAWN, *recipe, "layers=0"), cfg(*DRAWN, *recipe, "layers=1", "base=self")
@@ -92,7 +92,7 @@ def test_features_that_are_not_numbers_have_the_accuracy_of_the_first_class(cfg)
     config = cfg(*DRAWN, "layers=0", "probe=true")
     train, tested = load_images(config, CPU, print).probed
     net = build(config, 3)
-    nn.init.constant_(net.stages["conv2"].weight, float("nan"))
+    nn.init.constant_(next(net.stages["conv2"].parameters()), float("nan"))
     assert probe(net, config, train, tested) == pytest.approx(1 / 3)
 
 

@@ -11,7 +11,7 @@ from tlprotocols.training.loop import Images, middle_crops
 from tlprotocols.training.models import Network
 from tlprotocols.training.shards import arithmetic
 
-PENALTY = 1.0  # of ridge regression, per image, for features of variance 1: the best of seven values on a pilot
+PENALTY = 1.0  # of ridge regression, per image, for features of variance 1: chosen on the pilot's class draw
 
 
 @torch.no_grad()

@@ -27,6 +27,11 @@ from analysis.panels import Comparison
 from analysis.statistics import by_unit, mean_interval
 
 RETRAINED, IS_FROZEN, REPORTED, LEARNED = "#0072b2", "#d55e00", "#0072b2", "#e69f00"  # colours
+TITLES = {
+    "accuracy": "Accuracy on B, by what the first convolution was copied from",
+    "overfit": "Training and reported accuracy on B, and the gap between them",
+    "probe": "A linear probe of A on the features of networks trained on B",
+}
 PROBED = (*ARMS, f"{SELF}{FROZEN}", f"{TRANSFERRED}{FROZEN}", RANDOM)
 
 
@@ -67,6 +72,14 @@ def _present(rows: pd.DataFrame, arms: "tuple[str, ...]", value: str) -> "dict[s
     return found
 
 
+def _panels(title: str, arms: int) -> tuple[Figure, Axes, Axes]:
+    """A figure with two panels side by side, a line for each arm."""
+    figure = Figure(figsize=(panels.WIDTH, 0.9 + 0.24 * arms), layout="constrained")
+    figure.suptitle(title, fontsize=8.5, fontweight="bold", x=0.01, ha="left")
+    left, right = figure.subplots(1, 2)
+    return figure, left, right
+
+
 def compare(rows: pd.DataFrame, value: str, arms: "tuple[str, ...]", reference: str) -> Figure:
     """A measure of these arms, and their paired differences from the reference.
 
@@ -75,8 +88,7 @@ def compare(rows: pd.DataFrame, value: str, arms: "tuple[str, ...]", reference: 
     """
     with rc_context(panels.STYLE):
         found = _present(rows, arms, value)
-        figure = Figure(figsize=(panels.WIDTH, 0.8 + 0.24 * len(found)), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+        figure, left, right = _panels(TITLES[value], len(found))
         _dots(left, found, _colours([*found]))
         left.set_xlabel(MEASURES[value])
         _differences(rows, [*found], reference, value, right)
@@ -91,26 +103,29 @@ def training(rows: pd.DataFrame) -> Figure:
     """
     with rc_context(panels.STYLE):
         reported, learned = _present(rows, ARMS, "accuracy"), _present(rows, ARMS, "train_accuracy")
-        figure = Figure(figsize=(panels.WIDTH, 2.3), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure, left, right = _panels(TITLES["overfit"], len(reported))
         for series, colour in ((learned, LEARNED), (reported, REPORTED)):
             _dots(left, series, colour)
-        left.set_xlabel("accuracy (%): reported, training")
+        left.set_xlabel("accuracy (%)")
         for x, text, colour in ((0.02, "reported", REPORTED), (0.98, "training", LEARNED)):
             side: Any = "left" if x < 0.5 else "right"
             left.set_title(text, loc=side, color=colour, fontsize=8)
         _differences(rows, [*reported], SELF, "overfit", right)
-        right.set_xlabel(f"gap, points vs. {SELF}")
+        right.set_xlabel("gap vs. Non-transferred")
         return figure
 
 
 def _caption(text: str, rows: pd.DataFrame) -> str:
     units, seeds = rows["unit"].nunique(), rows["seed"].nunique()
-    tested = "test_top1" in rows and rows["test_top1"].notna().any()
     return (
-        f"{text} Small dots are draws ({units}; {seeds} seed{'s' if seeds > 1 else ''} averaged), large ones their"
-        f" means with 95% intervals. Reported are {'test' if tested else 'validation'} images."
+        f"{text} Small dots are draws ({units}; {seeds} seed{'s' if seeds > 1 else ''} averaged), large ones means"
+        " with 95% intervals."
     )
+
+
+def _reported(rows: pd.DataFrame) -> str:
+    tested = "test_top1" in rows and rows["test_top1"].notna().any()
+    return "test images" if tested else "validation images, by which nothing was chosen"
 
 
 def _with_paper(rows: pd.DataFrame) -> list[Comparison]:
@@ -128,23 +143,25 @@ def _with_paper(rows: pd.DataFrame) -> list[Comparison]:
 FIGURES = (
     study.Figure(
         "arms",
-        "Accuracy on B, by what the first convolution was copied from",
+        TITLES["accuracy"],
         partial(compare, value="accuracy", arms=ALL, reference=SELF),
-        partial(_caption, "Blue: all layers retrained; orange: the copied, or untrained, layers frozen."),
+        lambda rows: _caption(
+            f"Blue: all layers retrained; orange: the copied, or untrained, layers frozen. On {_reported(rows)}.", rows
+        ),
         _with_paper,
     ),
     study.Figure(
         "training",
-        "Training and reported accuracy on B, and the gap between them",
+        TITLES["overfit"],
         training,
-        partial(
-            _caption, "Expectation 2 is about the right panel: Transferred below Non-transferred, that is left of 0."
+        lambda rows: _caption(
+            f"Reported: on {_reported(rows)}. Expectation 2 has Transferred left of 0 in the right panel.", rows
         ),
     ),
     study.Figure(
         "probe",
-        "A linear probe of the base data A on the features of networks trained on B",
+        TITLES["probe"],
         partial(compare, value="probe", arms=PROBED, reference=BASELINE),
-        partial(_caption, "A ridge classifier of A on the input of the last layer."),
+        partial(_caption, "A ridge classifier of the input of the last layer, on the validation images of A."),
     ),
 )

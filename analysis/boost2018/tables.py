@@ -85,20 +85,23 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
 def beside_the_text(rows: pd.DataFrame) -> pd.DataFrame:
     """Each item that the text prints, and what these rows have in its place."""
     decided = {row["contrast"]: row for row in decide(PRIMARY, rows).to_dict("records")}
-    table = published().query("kind == 'printed'")
-    here = [_here(item, rows, decided) for item in table["item"]]
-    return table[["item", "value"]].rename(columns={"value": "text"}).assign(here=here)
+    printed = published().query("kind == 'printed'")
+    lines = [
+        {"item": item, "here": here, "text": text if place == 0 else ""}
+        for item, text in zip(printed["item"], printed["value"], strict=True)
+        for place, here in enumerate(_here(item, rows, decided))
+    ]
+    return pd.DataFrame(lines)
 
 
-def _here(item: str, rows: pd.DataFrame, decided: dict[Any, dict[Any, Any]]) -> str:
+def _here(item: str, rows: pd.DataFrame, decided: dict[Any, dict[Any, Any]]) -> list[str]:
+    """One or more texts: an item can be about several contrasts."""
     if item in OF_EXPECTATION:
-        return "; ".join(_effect(name, decided[name]) for name in OF_EXPECTATION[item])
+        return [_effect(name, decided[name]) for name in OF_EXPECTATION[item]]
     if item in SOURCES:
         arm = measured(rows).query("arm == @SOURCES[@item]")
-        if arm.empty:
-            return "not run"
         counts = [f"{n} images per source class" for n in images_per_class(arm["base.n_per_class"]).unique()]
-        return f"{', '.join(counts)}; {len(arm)} runs"
+        return [f"{', '.join(counts)}; {len(arm)} runs" if len(arm) else "not run"]
     first = rows.iloc[0]
     known = {
         "CIFAR-10 groups": f"A,B,C={first.get('classes.sizes')}; {rows['split'].nunique()} random draws",
@@ -106,7 +109,7 @@ def _here(item: str, rows: pd.DataFrame, decided: dict[Any, dict[Any, Any]]) -> 
         "layers transferred": "1, retrained; frozen beside it",
         "retraining length": f"{first['epochs']} epochs",
     }
-    return known.get(item, "")
+    return [known.get(item, "")]
 
 
 def _effect(name: str, row: dict[Any, Any]) -> str:

@@ -2,10 +2,14 @@
 and the whole of it in miniature on coloured shapes."""
 
 import dataclasses
+import hashlib
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torchvision
 
 from analysis import report
 from analysis.boost2018 import STUDY, arms
@@ -16,9 +20,11 @@ from analysis.verdicts import evaluate
 from tests import synthetic_boost as world
 from tlprotocols.config.identity import base_of
 from tlprotocols.config.studies import cells
+from tlprotocols.planning.plan import resolved
 from tlprotocols.results import export, load
 from tlprotocols.training.run import execute
 
+STUDY_FILE = Path(__file__).parents[1] / "sweeps" / "boost2018.yaml"
 CLAIMS = {claim.name for claim in STUDY.claims}
 CONTRASTS = {contrast.name for contrast in PRIMARY}
 NEVER = "no effect of the paper's size"
@@ -127,7 +133,7 @@ def miniature(cfg, tmp_path_factory):
     """The cells of sweeps/boost2018.yaml on the shapes: two draws of three, three and two classes, two epochs."""
     results = tmp_path_factory.mktemp("boost")
     few = ["dataset=folder", "split=0,1", "seed=0", "classes.sizes=[3,3,2]", "n_per_class=6"]
-    for cell in cells(Path(__file__).parents[1] / "sweeps" / "boost2018.yaml", few):
+    for cell in cells(STUDY_FILE, few):
         fixed = [line for line in cell if not line.startswith("dataset=")]
         fixed = ["base.n_per_class=4" if "by_n" in line else line for line in fixed]  # of 5 x 6 images, about 3 x 6
         config = cfg(*fixed, f"results_dir={results}")
@@ -169,3 +175,26 @@ def test_in_the_miniature_each_arm_copied_what_its_name_says(miniature: Path):
     baseline = rows[rows["arm"] == arms.BASELINE].set_index("split")["run_id"]
     own = rows[rows["arm"] == arms.SELF].set_index("split")["base_id"]
     assert dict(own) == dict(baseline)
+
+
+def test_the_study_reads_cifar_10s_own_files(composed, tmp_path: Path, monkeypatch):
+    """The full-size study, of an archive in torchvision's format with six images a class: one arm of one draw."""
+    kind, sums = torchvision.datasets.CIFAR10, {}
+    data = np.random.RandomState(0).randint(0, 256, (60, 3 * 32 * 32), dtype=np.uint8)
+    images = {"data": data, "labels": [number % 10 for number in range(60)]}
+    (tmp_path / kind.base_folder).mkdir()
+    for name, content in (("train", images), ("test", images), ("meta", {"label_names": list("abcdefghij")})):
+        (tmp_path / kind.base_folder / name).write_bytes(pickle.dumps(content))
+        sums[name] = hashlib.md5(pickle.dumps(content)).hexdigest()
+    monkeypatch.setattr(kind, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(kind, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(kind, "meta", {"filename": "meta", "key": "label_names", "md5": sums["meta"]})
+    where = [f"dataset.root={tmp_path}", f"machine.image_cache={tmp_path}", f"results_dir={tmp_path}"]
+    one = ["split=0", "seed=0", "epochs=1", "model.width=0.1", "precision=fp32", "base.precision=fp32"]
+    found = [composed(*cell) for cell in cells(STUDY_FILE, [*where, *one, "machine.device=cpu"])]
+    (config,) = [c for c in found if c.classes.source_group == "more" and c.base.n_per_class == "full" and not c.freeze]
+    config = resolved(config)
+    execute(base_of(config), "base")
+    row = execute(config)
+    assert (row["train_images"], row["classes_learned"], row["dataset"]) == (24, 4, "cifar10")
+    assert row["probe_top1"] is not None

@@ -33,7 +33,8 @@ class Cifar:
             need = f"must hold an intact {kind.base_folder}/ ({error}); dataset.download=true fetches it"
             raise ConfigError("dataset.root", dataset.root, need) from error
         self.classes = tuple(parts["train"].classes)
-        self.data = np.concatenate([np.asarray(archive.data) for archive in parts.values()])
+        whole = np.concatenate([np.asarray(archive.data) for archive in parts.values()])
+        self.data = np.ascontiguousarray(whole)  # torchvision's is a transposed view
         labels, first = {part: np.asarray(archive.targets) for part, archive in parts.items()}, len(parts["train"])
         self.rows: dict[str, list[np.ndarray]] = {
             part: [np.flatnonzero(found == label) + (part == "val") * first for label in range(len(self.classes))]

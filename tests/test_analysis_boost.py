@@ -120,7 +120,7 @@ def test_what_the_text_prints_stands_beside_what_was_found():
     rows = STUDY.rows(world.table(world.text))
     text = next(t for t in STUDY.tables if t.name == "text").make(rows, "all").groupby("item").agg(list)
     assert text["text"]["Yosinski boost quoted"] == ["1-2 % higher test accuracy", ""]
-    assert text["here"]["Yosinski boost quoted"][0].startswith("boost_over_baseline: +1.5")
+    assert text["here"]["Yosinski boost quoted"][0].startswith("boost_over_baseline: +1.4")
     assert text["here"]["Network Transferred-More-Data"] == ["500 images per source class; 16 runs"]
     assert set(text.index) == set(STUDY.published().query("kind == 'printed'")["item"])
     means = next(t for t in STUDY.tables if t.name == "means").make(rows, "all")

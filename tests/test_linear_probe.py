@@ -9,6 +9,7 @@ from torch import nn
 
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.errors import ConfigError
+from tlprotocols.images.augment import normalize
 from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import probed_classes
 from tlprotocols.planning.plan import plan, resolved
@@ -16,7 +17,7 @@ from tlprotocols.records import finished_row
 from tlprotocols.training.linear_probe import PENALTY, probe
 from tlprotocols.training.loop import Images, middle_crops
 from tlprotocols.training.models import build
-from tlprotocols.training.run import execute, load_images, selected
+from tlprotocols.training.run import execute, probed, selected
 
 CPU = torch.device("cpu")
 DRAWN = ("classes=drawn", "classes.sizes=[3,3,2]", "model=convnet", "model.width=0.1")
@@ -25,30 +26,29 @@ DRAWN = ("classes=drawn", "classes.sizes=[3,3,2]", "model=convnet", "model.width
 def test_it_is_ridge_regression_of_the_classes(cfg):
     """The same answers as the textbook's normal equations on the features, computed with numpy."""
     config = cfg(*DRAWN, "layers=0", "probe=true")
-    data = load_images(config, CPU, print)
     torch.manual_seed(0)
-    net = build(config, 3)
-    body = nn.Sequential(*list(net.module.children())[:-1]).eval()
+    net = build(config, 3).eval()
 
+    @torch.no_grad()
     def features(images):
-        pairs = [(body(crops).detach(), labels) for crops, labels in middle_crops(config, images)]
+        pairs = [(net.body(normalize(x, config.dataset)), labels) for x, labels in middle_crops(config, images)]
         return (torch.cat(part).double().numpy() for part in zip(*pairs, strict=True))
 
-    (x, y), (tested, wanted) = (features(images) for images in data.probed)
+    (x, y), (tested, wanted) = (features(images) for images in probed(config, CPU))
     y, mean, sd = y.astype(int), x.mean(0), x.std(0)
     kept = sd > 0
     z = (x[:, kept] - mean[kept]) / sd[kept]
     one_hot = np.eye(3)[y] - np.eye(3)[y].mean(0)
     slopes = np.linalg.solve(z.T @ z + PENALTY * len(z) * np.eye(z.shape[1]), z.T @ one_hot)
     scores = (tested[:, kept] - mean[kept]) / sd[kept] @ slopes + np.eye(3)[y].mean(0)
-    assert probe(net, config, *data.probed) == pytest.approx((scores.argmax(1) == wanted).mean())
+    assert probe(net, config, *probed(config, CPU)) == pytest.approx((scores.argmax(1) == wanted).mean())
 
 
 def test_its_images_are_those_of_the_source_group_A_and_none_that_was_trained_on_is_tested(cfg):
     config = cfg(*DRAWN, "classes.source_group=more", "layers=1", "probe=true", "split=3", "base.n_per_class=4")
     cache = ImageCache.of(config)
     labels = probed_classes(config, cache.classes)
-    train, tested = load_images(config, CPU, print).probed
+    train, tested = probed(config, CPU)
     assert (len(train), len(tested)) == (3 * 4, 3 * 4)
     base = dataclasses.replace(base_of(config), classes=dataclasses.replace(config.classes, source_group="A"))
     assert np.array_equal(train.rows, selected(base, "train", CPU).rows)
@@ -71,6 +71,17 @@ def test_a_run_is_the_same_run_with_and_without_it(cfg, tmp_path):
     assert finished_row(with_it, "run") == finished_row(without, "run") == after
 
 
+def test_a_network_whose_features_are_computed_once_is_probed_on_the_same_ones(cfg, tmp_path):
+    """The untrained arm: both convolutions frozen at random weights, with and without the cache of features."""
+    frozen = ("layers=0", "freeze=2", "freeze_random=true", "augment=none", "dropout=0", "probe=true")
+    rows = [
+        execute(cfg(*DRAWN, *frozen, f"machine.cache_features={cached}", f"results_dir={tmp_path / cached}"))
+        for cached in ("true", "false")
+    ]
+    assert [row["features_cached"] for row in rows] == [True, False]
+    assert rows[0]["probe_top1"] == rows[1]["probe_top1"]
+
+
 def test_the_base_of_a_probed_run_is_not_probed(cfg):
     assert not base_of(cfg(*DRAWN, "layers=1", "probe=true")).probe
 
@@ -90,7 +101,7 @@ def test_the_baseline_is_the_base_of_the_own_classes_and_keeps_its_probe(cfg):
 
 def test_features_that_are_not_numbers_have_the_accuracy_of_the_first_class(cfg):
     config = cfg(*DRAWN, "layers=0", "probe=true")
-    train, tested = load_images(config, CPU, print).probed
+    train, tested = probed(config, CPU)
     net = build(config, 3)
     nn.init.constant_(next(net.stages["conv2"].parameters()), float("nan"))
     assert probe(net, config, train, tested) == pytest.approx(1 / 3)
@@ -99,7 +110,7 @@ def test_features_that_are_not_numbers_have_the_accuracy_of_the_first_class(cfg)
 def test_an_untrained_network_tells_colours_apart(cfg):
     """The classes of the shapes differ in colour: random features suffice, shuffled labels do not."""
     config = cfg(*DRAWN, "layers=0", "probe=true", "n_per_class=12", "model.width=1")
-    train, tested = load_images(config, CPU, print).probed
+    train, tested = probed(config, CPU)
     torch.manual_seed(0)
     net = build(config, 3)
     turned = Images(tested.stored, tested.rows, (tested.labels + 1) % 3, tested.device)

@@ -115,7 +115,8 @@ def _execute(attempt: Attempt) -> Row:
         attempt.log("the features of all images are computed")
     state = train(net, data, attempt)
     row = {"run_id": paths.id, **attempt.base, **factors(config), **measure(net, data, state, config)}
-    row |= _probe(net, config, where, attempt.log) if config.probe else {}
+    if config.probe:
+        row["probe_top1"] = linear_probe.probe(net, config, *probed(config, where, attempt.log))
     row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if attempt.role == "base" else None
     row |= {"seconds": round(time.monotonic() - started, 3), "device": device_name(where.type)}
     row |= {"role": attempt.role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
@@ -153,6 +154,14 @@ def selected(config: Config, part: str, where: torch.device, log: Callable[[str]
     Each has been compared with its checksum; `log` receives which classes had to be decoded again.
     """
     return _images_of(target_classes(config, ImageCache.of(config).classes), config, part, where, log)
+
+
+def probed(
+    config: Config, where: torch.device, log: Callable[[str], None] = lambda line: None
+) -> tuple[Images, Images]:
+    """Training and validation images of the classes on which a run is probed."""
+    labels = probed_classes(config, ImageCache.of(config).classes)
+    return _images_of(labels, config, "train", where, log), _images_of(labels, config, "val", where, log)
 
 
 def _images_of(
@@ -261,13 +270,6 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "updates": updates(config, images, state.done),
         "images_per_second": round(image_passes(config, images, state.done) / state.seconds, 1),
     }
-
-
-def _probe(net: models.Network, config: Config, where: torch.device, log: Callable[[str], None]) -> Row:
-    """The linear probe: training and validation images of the classes that the run does not learn."""
-    labels = probed_classes(config, ImageCache.of(config).classes)
-    train, tested = (_images_of(labels, config, part, where, log) for part in ("train", "val"))
-    return {"probe_top1": linear_probe.probe(net, config, train, tested)}
 
 
 def _test(net: models.Network, images: Images | None, config: Config) -> Row:

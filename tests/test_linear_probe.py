@@ -71,6 +71,13 @@ def test_a_run_is_the_same_run_with_and_without_it(cfg, tmp_path):
     assert finished_row(with_it, "run") == finished_row(without, "run") == after
 
 
+def test_the_plan_counts_its_images(cfg):
+    """Of each of three target classes 4 training and 4 validation images, and as many of the three of A."""
+    for switch, evaluated in (("false", 3 * (4 + 4)), ("true", 6 * (4 + 4))):
+        (run,) = plan([cfg(*DRAWN, "layers=0", f"probe={switch}")]).requested
+        assert (run.images, run.evaluated) == (3 * 4, evaluated)
+
+
 def test_a_network_whose_features_are_computed_once_is_probed_on_the_same_ones(cfg, tmp_path):
     """The untrained arm: both convolutions frozen at random weights, with and without the cache of features."""
     frozen = ("layers=0", "freeze=2", "freeze_random=true", "augment=none", "dropout=0", "probe=true")

@@ -5,7 +5,7 @@ It reads what earlier runs left on disk, starts nothing and writes nothing.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -16,7 +16,7 @@ from tlprotocols.config.schema import Base, Config, Dataset, Machine
 from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import precision
 from tlprotocols.images import Source, source
-from tlprotocols.images.splits import check_counts, target_classes
+from tlprotocols.images.splits import check_counts, probed_classes, target_classes
 from tlprotocols.planning.weights_file import find
 from tlprotocols.records import Row, files, finished_row, is_running, read_row
 
@@ -209,16 +209,20 @@ def _finished(runs: Mapping[str, Run]) -> dict[str, Row]:
 
 def _run(config: Config, role: str) -> Run:
     base, listed = base_of(config), source(config.dataset, config.machine.image_cache)
-    labels, images = target_classes(config, listed.classes), _images(config, listed)
+    labels = target_classes(config, listed.classes)
+    images = _images(config, listed)
     kept = len(labels) * config.test_per_class
     test = sum(listed.counts["test"][label] for label in labels) if "test" in listed.counts else kept
     evaluated = images + test + sum(listed.counts["val"][label] for label in labels)
+    if config.probe:
+        others = probed_classes(config, listed.classes)
+        evaluated += _images(config, listed, others) + sum(listed.counts["val"][label] for label in others)
     return Run(run_id(config), config, role, run_id(base) if base else None, images, evaluated)
 
 
-def _images(config: Config, listed: Source) -> int:
-    """Training images of an epoch."""
-    labels, n = target_classes(config, listed.classes), config.n_per_class
+def _images(config: Config, listed: Source, of: Sequence[int] | None = None) -> int:
+    """Training images of an epoch; or of these labels, as many per class."""
+    labels, n = target_classes(config, listed.classes) if of is None else of, config.n_per_class
     if n != "full":
         return len(labels) * int(n)
     return sum(listed.counts["train"][label] - config.test_per_class for label in labels)

@@ -27,6 +27,8 @@ CPU = torch.device("cpu")
 CLASSES = 4
 TRAINED = [name for name in MODELS if name != "alexnet"]  # its 57 M weights are alexnet_small's eight layers again
 BATCH_NORM = [name for name, spec in MODELS.items() if spec.batch_norm]
+SHALLOW = {"densenet_bc": ("model.depth=16", "dropout=0.2", "model.se=true", "model.drop_channel=before_conv")}
+INSIDE = ("densenet_bc",)  # dropout lies in the stages: a frozen one has none
 DEPTHS = [  # copied and frozen stages, out of those that can be; one that is random and frozen
     pytest.param("0", "0", id="scratch"),
     pytest.param("1", "1", id="first frozen"),
@@ -49,6 +51,7 @@ def small(composed, tiny, tmp_path_factory):
     def made(model, *overrides):
         side, width = pixels(model), max(0.1, MODELS[model].width[0])
         own = [f"model={model}", f"model.width={width}", f"dataset.side={side}", f"dataset.pixels={side}"]
+        own += SHALLOW.get(model, ())
         config = resolved(composed(*tiny, *own, f"machine.image_cache={store}", f"results_dir={results}", *overrides))
         ImageCache.of(config).ensure({(part, label) for part in ("train", "val") for label in range(8)}, workers=1)
         return config
@@ -112,7 +115,7 @@ def test_images_from_the_smallest_up(plain, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_multiply_adds_are_those_of_the_layers(plain, model):
-    side, width = {"alexnet_small": 32, "convnet": 32}.get(model, 224), 1
+    side, width = {"alexnet_small": 32, "convnet": 32, "densenet_bc": 32}.get(model, 224), 1
     with torch.device("meta"):
         net = built(plain, model, f"model.width={width}", side=side).eval()
         counted = []
@@ -226,7 +229,7 @@ def test_a_sweep_from_end_to_end(small, model, tmp_path):
     assert {row["layers"] for row in rows} == {0, len(MODELS[model].stages) - 1, len(MODELS[model].stages) - 2}
 
 
-@pytest.mark.parametrize("model", BATCH_NORM)
+@pytest.mark.parametrize("model", [name for name in BATCH_NORM if hasattr(published, name)])
 def test_it_is_torchvisions(plain, model):
     torch.manual_seed(0)
     net = built(plain, model, "dropout=0")
@@ -252,7 +255,7 @@ def test_statistics_move_unless_they_are_frozen(plain, model):
     assert same(before, transfer.weights(net)) == stages
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [name for name in MODELS if name not in INSIDE])
 def test_dropout_stays_on_whatever_is_frozen(plain, model):
     net = built(plain, model, "dropout=0.5")
     transfer.freeze(net, len(net.stages) - 1)

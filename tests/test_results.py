@@ -34,6 +34,7 @@ GOLDEN = {
 BEFORE_SHARDS = ("shards=1", "base.shards=1")  # its legacy values: these ids are older than that factor
 CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
 OTHER_IMAGES = {"base": "dataset", "base.dataset": "cifar10"}
+BOTTLENECKS = {"model": "densenet_bc", "model.width": 1}
 OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of the default configuration
     "epochs": 9,
     "max_updates": 70,
@@ -79,6 +80,11 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "dataset.fingerprint": "changed",
     "model.name": {"model": "alexnet", "model.width": 1, "dataset.side": 64, "dataset.pixels": 64},
     "model.width": 0.5,
+    "model.depth": BOTTLENECKS | {"model.depth": 22},
+    "model.growth": BOTTLENECKS | {"model.growth": 24},
+    "model.drop_channel": BOTTLENECKS | {"model.drop_channel": "before_conv"},
+    "model.se": BOTTLENECKS | {"model.se": "true"},
+    "model.checkpoint": BOTTLENECKS | {"model.checkpoint": "true"},
     "base.epochs": 11,
     "base.max_updates": 70,
     "base.stop_after": 3,

@@ -18,6 +18,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
 BASES = ("trained", "self", "dataset", "weights", "none")
+DROPS = ("none", "before_bn", "before_conv")
 DEPTHS = ("all", "all-K")  # of a model: all layers that can be copied or frozen, or all layers at all; all but K
 CLASSES = ("random", "yosinski", "natman", "groups", "drawn", "all")
 SOURCE_GROUPS = ("A", "diverse", "more")
@@ -117,6 +118,15 @@ class Model:
 
     name: str = factor("the network", choices=tuple(MODELS))
     width: float = factor("channels and units, as a multiple of the model's own", low=0.05, high=4)
+    depth: int | None = factor("layers of densenet_bc: 6 times the bottlenecks of a block, and 4", low=10, legacy=None)
+    growth: int | None = factor("channels that each bottleneck of densenet_bc adds", low=1, high=256, legacy=None)
+    drop_channel: str | None = factor(
+        "dropout of whole channels, and where in a bottleneck of densenet_bc; none: of units, after each convolution",
+        choices=DROPS,
+        legacy=None,
+    )
+    se: bool | None = factor("squeeze-and-excitation at the end of each bottleneck of densenet_bc", legacy=None)
+    checkpoint: bool | None = factor("compute wide activations of densenet_bc twice, not keep them", legacy=None)
 
     @property
     def spec(self) -> ModelSpec:
@@ -127,6 +137,11 @@ class Model:
     def stages(self) -> tuple[str, ...]:
         """Names of the transferable layers, input first; the last one is always new."""
         return self.spec.stages
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What only this network has, by name: `depth` and others of densenet_bc."""
+        return {name: getattr(self, name) for name in self.spec.options}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +272,7 @@ class Config(Recipe):
         _check_recipe("base.", self.base, self.base.schedule, self.base.lr)
         self._check_pixels("dataset", self.dataset)
         self._check_width()
+        self._check_options()
         self._check_shards()
         if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
             raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
@@ -341,6 +357,22 @@ class Config(Recipe):
         if not thin <= self.model.width <= wide:
             legal = f"must be {thin}" if thin == wide else f"must be from {thin} to {wide}"
             raise ConfigError("model.width", self.model.width, f"{legal} for {self.model.name}")
+
+    def _check_options(self) -> None:
+        model = self.model
+        for name in (field.name for field in dataclasses.fields(model) if field.metadata["legacy"] is None):
+            value, owners = getattr(model, name), [other for other, spec in MODELS.items() if name in spec.options]
+            if value is None and name in model.options:
+                legal = f"is needed for {model.name}; conf/model/{model.name}.yaml has a value"
+                raise ConfigError(f"model.{name}", None, legal)
+            if value is not None and name not in model.options:
+                raise ConfigError(
+                    f"model.{name}", value, f"must be null for {model.name}; it is of {', '.join(owners)}"
+                )
+        if model.depth is not None and model.depth % 6 != 4:
+            below = (model.depth - 4) // 6 * 6 + 4
+            legal = f"must be 6 times the bottlenecks of a block, and 4, such as {below} or {below + 6}"
+            raise ConfigError("model.depth", model.depth, legal)
 
 
 def _check_recipe(prefix: str, recipe: Recipe, schedule: str, lr: Decay) -> None:

@@ -46,7 +46,7 @@ def cells_by_sweep(file: Path, arguments: list[str]) -> dict[str, list[list[str]
     for (name, member), own in zip(members, varied, strict=True):
         lines = member | {key: text for key, text in given.items() if key in own or not any(key in v for v in varied)}
         (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(list(lines.values())), None)
-        found[name] = batch
+        found[name] = [*found.get(name, []), *batch]  # the same sweep may be of two studies, with other overrides
     return found
 
 

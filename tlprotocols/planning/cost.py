@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from tlprotocols.config.models import MODELS
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import device, device_name
 from tlprotocols.planning.plan import Plan, Run
@@ -13,6 +14,7 @@ from tlprotocols.records import Row, recent_rows
 GUESSED_MACS = {"cpu": 50e9, "cuda": 50e12}  # multiply-adds a second of a forward pass; a training pass takes three
 GUESSED_HEAD = 20e3  # images a second that a last stage is trained with, on cached features
 ROWS_READ = 500  # newest rows of a results folder that the throughput is taken from
+OPTIONS = sorted({name for spec in MODELS.values() for name in spec.options})  # of all networks, keys of `model`
 START = 4.0  # seconds until a worker process has imported torch
 
 
@@ -63,11 +65,13 @@ def cost(plan: Plan, here: bool) -> Cost:
 
 def kind_of(config: Config) -> tuple[object, ...]:
     """Runs of one kind train at one throughput on one device: network, pixels, batch, arithmetic, layers that learn,
-    shards, optimizer, whether an epoch ends with an evaluation, the last stage, whether its features are cached."""
+    shards, optimizer, whether an epoch ends with an evaluation, the last stage, whether its features are cached, and
+    the network's options."""
     parts = (config.model.name, config.model.width, config.dataset.side, config.dataset.pixels, config.batch_size)
     more = (config.precision, config.freeze, config.shards, config.optimizer, config.watched)
     head = config.head and ",".join(map(str, config.head))
-    return (*parts, *more, config.dataset.upscale, head, config.caches_features)
+    options = [getattr(config.model, name) for name in OPTIONS]
+    return (*parts, *more, config.dataset.upscale, head, config.caches_features, *options)
 
 
 def _kind_of_row(row: Row) -> tuple[object, ...]:
@@ -75,7 +79,8 @@ def _kind_of_row(row: Row) -> tuple[object, ...]:
     keys = ("device", "model", "model.width", "dataset.side", "dataset.pixels", "batch_size", "precision", "freeze")
     later = (row.get("shards", 1), row.get("optimizer", "sgd"), row.get("val_top1_best") is not None)
     last = (row.get("dataset.upscale", 0), row.get("head"), row.get("features_cached", False))
-    return (*(row.get(key) for key in keys), *later, *last)
+    options = [row.get(f"model.{name}") for name in OPTIONS]
+    return (*(row.get(key) for key in keys), *later, *last, *options)
 
 
 def guess(config: Config) -> float:
@@ -84,5 +89,6 @@ def guess(config: Config) -> float:
 
 
 def _guess_whole(config: Config) -> float:
-    multiply_adds = config.model.spec.multiply_adds(config.dataset.input_pixels, config.model.width)
+    model = config.model
+    multiply_adds = model.spec.multiply_adds(config.dataset.input_pixels, model.width, **model.options)
     return GUESSED_MACS[device(config.machine)] / (3 * multiply_adds)

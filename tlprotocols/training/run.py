@@ -5,9 +5,10 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from statistics import mean
 from typing import Any
 
@@ -29,6 +30,7 @@ from tlprotocols.records import Files, Row, files, finished_row, read_row, show_
 from tlprotocols.training import checkpoints, features, linear_probe, models, optimizers, transfer, weights_file
 from tlprotocols.training.checkpoints import State
 from tlprotocols.training.loop import Images, Score, evaluate, fit
+from tlprotocols.training.memory import peak_memory_mb
 
 NEAR = 0.005 + 1e-9  # half a point: an accuracy this much below the best is as good
 COLLAPSED = 0.01  # nats: a training loss this near to ln K is that of a network that never learned
@@ -118,6 +120,7 @@ def _execute(attempt: Attempt) -> Row:
     if config.probe:
         row["probe_top1"] = linear_probe.probe(net, config, *probed(config, where, attempt.log))
     row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if attempt.role == "base" else None
+    row["peak_memory_mb"] = round(peak_memory_mb(net, config, data.train), 3)  # the last use of the network
     row |= {"seconds": round(time.monotonic() - started, 3), "device": device_name(where.type)}
     row |= {"role": attempt.role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
     _write(row, state, attempt)
@@ -208,7 +211,7 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
     """
     config, paths = attempt.config, attempt.paths
     optimizer = optimizers.optimizer(net, config)
-    state = _resumed(net, optimizer, attempt, len(data.train))
+    state = _resumed(net, optimizer, attempt, data)
     begun, saved = time.monotonic() - state.seconds, time.monotonic()
     losses = [point["val_loss"] for point in state.curve if "val_loss" in point]
     for done, train_loss in fit(net, optimizer, config, data.train, done=state.done, losses=losses):
@@ -218,8 +221,10 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
             score = evaluate(net, config, data.val)
             losses.append(score.loss)
             point |= {"val_loss": score.loss, "val_top1": score.top1}
+            if data.test is not None:  # measured where a later choice of an epoch by val may need it
+                point["test_top1"] = evaluate(net, config, data.test).top1 if _leads(point, state.curve) else None
         state.curve.append(point)
-        attempt.log(" ".join(f"{key} {value:.4g}" for key, value in point.items()))
+        attempt.log(" ".join(f"{key} {value:.4g}" for key, value in point.items() if value is not None))
         attempt.advance(images_of_epoch(config, len(data.train), done - 1))
         if ends_early(config, losses):
             attempt.log(f"ended after epoch {done}: no lower val_loss in {config.stop_after} epochs")
@@ -236,10 +241,30 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
     return state
 
 
-def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Attempt, images: int) -> State:
+def _leads(point: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an epoch has the least validation loss or the best validation accuracy, and no earlier one equals it."""
+    return any(point is BEST[key]([*before, point]) for key in BEST)
+
+
+def least_val_loss(curve: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The first epoch with the least validation loss; None if no loss is a number."""
+    return min((point for point in curve if math.isfinite(point["val_loss"])), key=itemgetter("val_loss"), default=None)
+
+
+def best_val_top1(curve: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The first epoch with the best validation accuracy."""
+    return max(curve, key=itemgetter("val_top1"))
+
+
+BEST = {"least_val_loss": least_val_loss, "best_val_top1": best_val_top1}  # an epoch of a curve, chosen by validation
+
+
+def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Attempt, data: Data) -> State:
     """Where an earlier attempt stopped; a fresh state if there is none, or none with the curve that is wanted."""
-    path, config = attempt.paths.checkpoint, attempt.config
-    needed = {"train_loss", "val_loss", "val_top1"} if config.watched else {"train_loss"}
+    path, config, images = attempt.paths.checkpoint, attempt.config, len(data.train)
+    needed = {"train_loss"}
+    if config.watched:
+        needed |= {"val_loss", "val_top1"} | ({"test_top1"} if data.test is not None else set())
     state = checkpoints.load_state(path, net, optimizer, attempt.of, needed)
     if state.done:
         attempt.log(f"resumed after epoch {state.done}")
@@ -259,7 +284,7 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "val_top1": tested.top1,
         **_halves(tested, data.val.labels.cpu().numpy()),
         **_test(net, data.test, config),
-        **(_curve(state.curve, config) if config.watched else {}),
+        **(_curve(state.curve, config) | _at_chosen_epochs(state.curve) if config.watched else {}),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
         "features_cached": config.caches_features,
@@ -270,6 +295,16 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "updates": updates(config, images, state.done),
         "images_per_second": round(image_passes(config, images, state.done) / state.seconds, 1),
     }
+
+
+def _at_chosen_epochs(curve: Sequence[Mapping[str, Any]]) -> Row:
+    """The epoch of least validation loss and that of best validation accuracy, and the accuracies there."""
+    row: Row = {}
+    for name, choose in BEST.items():
+        point = choose(curve) or {}
+        found = {"epoch": point.get("epoch"), "val_top1": point.get("val_top1"), "test_top1": point.get("test_top1")}
+        row |= {f"{key}_at_{name}": value for key, value in found.items()}
+    return row
 
 
 def _test(net: models.Network, images: Images | None, config: Config) -> Row:

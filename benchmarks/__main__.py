@@ -15,8 +15,8 @@ from benchmarks.tables import Tables, markdown, shown
 from benchmarks.timing import machine
 from tlprotocols.launching.worker import ONE_THREAD
 
-NAMES = ("step", "data", "plan", "load", "growth", "features", "sweep", "tiny_sweep", "techniques", "gpu")
-REPEATED = ("features", "sweep", "tiny_sweep", "techniques")
+NAMES = ("step", "data", "plan", "load", "growth", "features", "sweep", "tiny_sweep", "techniques", "hybrid", "gpu")
+REPEATED = ("features", "sweep", "tiny_sweep", "techniques", "hybrid")
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--write", action="store_true", help="also write benchmarks/results_quick.md, or results_full.md"
     )
-    parser.add_argument("--repetitions", type=int, help=f"of {', '.join(REPEATED)}, in place of three")
+    parser.add_argument("--repetitions", type=int, help=f"of {', '.join(REPEATED)}, in place of their own number")
     args = parser.parse_args()
     if wrong := set(args.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(wrong)}; there are {', '.join(NAMES)}")

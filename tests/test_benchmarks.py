@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import data, gpu, growth, load, plan, step, sweep, techniques, tiny_sweep, variants
+from benchmarks import data, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep, variants
 from benchmarks.__main__ import NAMES
 from benchmarks.tables import markdown, shown
 from tlprotocols import hardware
@@ -57,7 +57,7 @@ def test_every_benchmark_is_named():
     assert set(NAMES) == {module.__name__.removeprefix("benchmarks.") for module in MODULES}
 
 
-MODULES = (data, gpu, growth, load, plan, step, sweep, techniques, tiny_sweep)
+MODULES = (data, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep)
 
 
 def test_step():
@@ -66,6 +66,15 @@ def test_step():
         assert row["share"] > 0
         assert row["share"] == pytest.approx(row["ours images/s"] / row["limit images/s"], rel=0.5)
     assert sum(row["share"] for row in table(tables, "step: where the time")) == pytest.approx(1, abs=0.01)
+
+
+def test_hybrid():
+    tables = hybrid.measure(repetitions=1)
+    memory = {row["variant"]: row["fp32"] for row in table(tables, "hybrid: peak memory")}
+    assert memory["A"] < memory["Vanilla"]
+    assert memory["A+B+C"] < 0.85 * memory["A+B"]
+    assert {row["printed, CIFAR-100"] for row in table(tables, "hybrid: checkpointing")} == {0.434, 1.269}
+    assert len(table(tables, "hybrid: time")) == 5
 
 
 def test_the_limit_has_every_convolution_and_product_of_a_step():

@@ -1,5 +1,6 @@
 """Training, validation and test images: no image is in two parts, and nothing is trained or chosen by the test part."""
 
+import csv
 import dataclasses
 import shutil
 
@@ -8,12 +9,14 @@ import pytest
 import torch
 
 from tlprotocols.config.identity import base_of, run_id
-from tlprotocols.errors import ConfigError
+from tlprotocols.errors import ConfigError, Stopped
 from tlprotocols.images import source
 from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import chosen, halves
 from tlprotocols.planning.plan import plan, resolved
-from tlprotocols.training.run import execute, load_images, selected
+from tlprotocols.records import files
+from tlprotocols.training import checkpoints, optimizers
+from tlprotocols.training.run import execute, load_images, network, selected
 
 CPU = torch.device("cpu")
 
@@ -68,6 +71,72 @@ def test_a_row_has_its_test_accuracy_or_says_that_there_is_none(cfg, tmp_path):
     assert row["test_loss"] > 0
     without = execute(cfg("layers=0", f"results_dir={tmp_path}"))
     assert (without["test_images"], without["test_top1"], without["test_loss"]) == (0, None, None)
+
+
+LONG = ("layers=0", "epochs=8", "test_per_class=5", "curve=true", "batch_size=4", "n_per_class=7", "lr.high=0.5")
+
+
+def accuracies(row):
+    return {key: value for key, value in row.items() if "_at_" in key}
+
+
+def test_the_test_part_is_measured_at_the_epochs_that_validation_chooses(cfg, tmp_path):
+    """Independently: runs of so many epochs end with the same weights, since the rates do not look ahead."""
+    row = execute(cfg(*LONG, f"results_dir={tmp_path}"))
+    with (tmp_path / "runs" / row["run_id"] / "curve.csv").open() as file:
+        curve = [{key: float(value) for key, value in line.items() if value} for line in csv.DictReader(file)]
+    losses, tops = ([point[key] for point in curve] for key in ("val_loss", "val_top1"))
+    assert row["epoch_at_least_val_loss"] == 1 + losses.index(min(losses))
+    assert row["epoch_at_best_val_top1"] == 1 + tops.index(max(tops))  # the first of several
+    assert row["val_top1_at_best_val_top1"] == row["val_top1_best"] == max(tops)
+    for name in ("least_val_loss", "best_val_top1"):
+        epoch = row[f"epoch_at_{name}"]
+        short = execute(cfg(*LONG, f"epochs={epoch}", f"results_dir={tmp_path / str(epoch)}"))
+        assert short["test_top1"] == row[f"test_top1_at_{name}"] == curve[epoch - 1]["test_top1"]
+        assert short["val_top1"] == row[f"val_top1_at_{name}"]
+    best = [min(losses[:n]) == losses[n - 1] < min(losses[: n - 1], default=9e9) for n in range(1, 9)]
+    best = [b or tops[n] > max(tops[:n], default=-1) for n, b in enumerate(best)]
+    assert best == ["test_top1" in point for point in curve]  # nowhere else is it looked at
+    assert not all(best)
+
+
+def test_a_killed_run_has_the_test_accuracies_of_one_that_was_not(cfg, tmp_path):
+    rows = {}
+    for name in ("whole", "killed"):
+        config = cfg(*LONG, "machine.checkpoint_minutes=0", f"results_dir={tmp_path / name}")
+        for _ in range(3 if name == "killed" else 0):
+            with pytest.raises(Stopped):
+                execute(config, stop=lambda: True)
+        rows[name] = execute(config)
+    assert rows["whole"]["test_top1_at_least_val_loss"] is not None
+    assert accuracies(rows["whole"]) == accuracies(rows["killed"])
+
+
+def test_a_checkpoint_without_test_accuracies_is_of_another_training(cfg, tmp_path):
+    """Of a run that began before they were measured: it begins again."""
+    config = cfg(*LONG, "machine.checkpoint_minutes=0", f"results_dir={tmp_path}")
+    with pytest.raises(Stopped):
+        execute(config, stop=lambda: True)
+    net = network(config, 4)
+    sgd, path = optimizers.optimizer(net, config), files(config).checkpoint
+    of = f"{run_id(config)} None"
+    state = checkpoints.load_state(path, net, sgd, of)
+    assert state.done == 1
+    for point in state.curve:
+        del point["test_top1"]
+    checkpoints.save_state(path, net, sgd, state, of)
+    execute(config)
+    assert "resumed" not in (tmp_path / "runs" / run_id(config) / "log.txt").read_text()
+
+
+def test_without_test_images_or_numbers_there_is_no_test_accuracy(cfg, tmp_path):
+    row = execute(cfg("layers=0", "curve=true", f"results_dir={tmp_path / 'none'}"))
+    assert row["test_top1_at_least_val_loss"] is None
+    assert row["val_top1_at_least_val_loss"] >= 0
+    assert accuracies(execute(cfg("layers=0", "test_per_class=5", f"results_dir={tmp_path / 'last'}"))) == {}
+    diverged = execute(cfg(*LONG, "lr.high=1e30", f"results_dir={tmp_path / 'diverged'}"))
+    assert diverged["diverged"]
+    assert diverged["test_top1_at_best_val_top1"] is not None
 
 
 def test_what_is_trained_does_not_depend_on_the_test_part(cfg, tmp_path):

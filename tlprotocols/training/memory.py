@@ -60,6 +60,11 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.bytes = self.most = 0
         self.seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here: to keep torch's compiler away, torch would import it, which takes a second."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         known = {tensor.untyped_storage() for tensor in tree_leaves((args, kwargs)) if torch.is_tensor(tensor)}
         result = func(*args, **(kwargs or {}))

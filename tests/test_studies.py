@@ -11,6 +11,7 @@ from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.config.studies import cells, cells_by_sweep
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching.driver import new_by_sweep
+from tlprotocols.lr_schedule import rate
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 CELLS = {
@@ -22,13 +23,15 @@ CELLS = {
     "fig6_optimal": 3 * 7 * 4,
 }
 
-
 OTHER_SWEEPS = {  # of studies of other texts: cells
     "densenet_frozen": 2 * 2 * 2 * 2 * 4,
     "densenet_no_callbacks": 2 * 4,
     "densenet_augmented": 2 * 4,
     "densenet_unfrozen": 2 * 2 * 4,
     "densenet_scratch": 2 * 4,
+    "hybrid_variants": 2 * 2 * 3,
+    "hybrid_checkpoint": 3,
+    "hybrid_no_dropout": 3,
 }
 IMAGES = {  # of every study
     "plested2019": {"imagenet"},
@@ -38,6 +41,10 @@ IMAGES = {  # of every study
     "tiny_densenet_transfer": {"folder"},
     "boost2018": {"cifar10"},
     "tiny_boost2018": {"folder"},
+    "hybrid_cifar100": {"cifar100"},
+    "hybrid_tiny_imagenet": {"tiny_imagenet"},
+    "hybrid_densenet": {"cifar100", "tiny_imagenet"},
+    "tiny_hybrid_densenet": {"folder"},
 }
 BOOST = {"boost_scratch": 1, "boost_random": 1, "boost_self": 2, "boost_transfer": 6, "boost_equal": 1}  # arms
 STUDIES = {file.stem for file in SWEEPS.glob("*.yaml") if "\nstudy:" in file.read_text()}
@@ -182,3 +189,46 @@ def test_python_m_sweeps_plans_the_whole_study(command, tmp_path):
     assert [line[1] for line in lines] == list(CELLS)
     assert sum(int(line[2].removeprefix("cells=")) for line in lines) == 1064 // 28
     assert "plan: cells=38 " in ended.stdout
+
+
+def hybrid(compose, name, *overrides):
+    return [compose(cell) for cell in cells(SWEEPS / f"{name}.yaml", list(overrides))]
+
+
+def test_the_hybrid_study_is_the_texts(compose):
+    """Sec. 4: five variants on two data sets, and one without dropout; every value of its training."""
+    found = hybrid(compose, "hybrid_densenet")
+    assert len({run_id(c) for c in found}) == len(found) == 2 * 3 * 6
+    model = {(c.model.drop_channel, c.model.se, c.model.checkpoint, c.dropout) for c in found}
+    plain, a = ("none", "before_bn")
+    assert model == {
+        *((plain, False, False, 0.2), (a, False, False, 0.2), (plain, True, False, 0.2), (a, True, False, 0.2)),
+        *((a, True, True, 0.2), (plain, False, False, 0)),
+    }
+    assert {(c.model.name, c.model.depth, c.model.growth, c.batch_size, c.precision) for c in found} == {
+        ("densenet_bc", 100, 12, 64, "fp32")
+    }
+    assert {(c.layers, c.high_lr_layers, c.base.name, c.classes.name, c.n_per_class, c.curve) for c in found} == {
+        (0, 7, "none", "all", "full", True)
+    }
+    assert {(c.optimizer, c.momentum, c.nesterov, c.weight_decay, c.augment) for c in found} == {
+        ("sgd", 0.9, True, 1e-4, "crop_flip")
+    }
+    by_data = {
+        (c.dataset.name, c.epochs, c.lr.milestones, c.dataset.val_from_train, c.dataset.val_per_class, c.test_per_class)
+        for c in found
+    }
+    assert by_data == {("cifar100", 300, (150, 225), True, 50, 0), ("tiny_imagenet", 180, (90, 135), False, 50, 50)}
+    assert {(c.dataset.side, c.dataset.pixels, c.dataset.pad) for c in found} == {(32, 32, 4)}
+
+
+@pytest.mark.parametrize(("epoch", "expected"), [(0, 0.1), (149, 0.1), (150, 0.01), (224, 0.01), (225, 1e-3)])
+def test_its_rate_falls_at_half_and_three_quarters(compose, epoch, expected):
+    (config,) = hybrid(compose, "hybrid_no_dropout", "dataset=cifar100", "seed=0")
+    assert [rate(config, stage, epoch) for stage in config.model.stages] == pytest.approx([expected] * 7)
+
+
+def test_options_are_set_from_the_command_line_of_a_study(compose):
+    found = hybrid(compose, "tiny_hybrid_densenet", "model.depth=22", "model.drop_channel=before_conv", "seed=0")
+    assert {c.model.depth for c in found} == {22}
+    assert [c.model.drop_channel for c in found] == ["before_conv", "before_conv", "before_bn", "none"]

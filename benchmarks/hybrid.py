@@ -13,9 +13,9 @@ from benchmarks.timing import alternating, ratio
 from tlprotocols.config.compose import load
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import one_thread
-from tlprotocols.images.augment import centre_draws, crop_and_flip
+from tlprotocols.images.augment import centre_draws
 from tlprotocols.training import models, optimizers
-from tlprotocols.training.loop import Images
+from tlprotocols.training.loop import Images, cut
 from tlprotocols.training.memory import peak_memory_mb
 from tlprotocols.training.shards import Gradient
 
@@ -86,7 +86,7 @@ def _update(config: Config) -> Callable[[], object]:
     net, images = _network(config), _images(config)
     optimizer = optimizers.optimizer(net, config)
     batch, labels = images[slice(None)]
-    crops = crop_and_flip(batch, centre_draws(config.dataset, len(labels)), config.dataset)
+    crops = cut(batch, centre_draws(config.dataset, len(labels)), config)
     learn: Any = Gradient(net, config, images.device)
     learn.begin(0)
 

@@ -131,7 +131,7 @@ def test_checkpointing_changes_no_bit(built, place, se, autocast):
     chosen = f"model.drop_channel={place}", f"model.se={se}", "dropout=0.2"
     once, twice = (trained(built(*chosen, *more), autocast=autocast) for more in ((), (C,)))
     assert [name for name in once if not torch.equal(once[name], twice[name])] == []
-    assert once["module.1.layers.0.wide.norm1.num_batches_tracked"] == 3
+    assert once["body.1.layers.0.wide.norm1.num_batches_tracked"] == 3
 
 
 def test_checkpointing_keeps_less(built):

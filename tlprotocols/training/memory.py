@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tlprotocols.config.schema import Config
-from tlprotocols.images.augment import centre_draws, crop_and_flip
+from tlprotocols.images.augment import centre_draws
 from tlprotocols.training import optimizers
-from tlprotocols.training.loop import Images
+from tlprotocols.training.loop import Images, cut
 from tlprotocols.training.models import Network
 from tlprotocols.training.shards import Gradient
 
@@ -31,7 +31,7 @@ def peak_memory_mb(net: Network, config: Config, images: Images) -> float:
     """
     device = images.device
     batch, labels = images[slice(0, config.batch_size)]
-    crops = crop_and_flip(batch, centre_draws(config.dataset, len(labels)).to(device), config.dataset)
+    crops = cut(batch, centre_draws(config.dataset, len(labels)).to(device), config)
     optimizer = optimizers.optimizer(net, config)
     with Gradient(net, replace(config, shards=1), device) as learn:
         learn.begin(config.epochs)

@@ -5,10 +5,9 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from operator import itemgetter
 from statistics import mean
 from typing import Any
 
@@ -27,7 +26,16 @@ from tlprotocols.images.splits import chosen, part_of, probed_classes, target_cl
 from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.randomness import stream
 from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
-from tlprotocols.training import checkpoints, features, linear_probe, models, optimizers, transfer, weights_file
+from tlprotocols.training import (
+    best_epochs,
+    checkpoints,
+    features,
+    linear_probe,
+    models,
+    optimizers,
+    transfer,
+    weights_file,
+)
 from tlprotocols.training.checkpoints import State
 from tlprotocols.training.loop import Images, Score, evaluate, fit
 from tlprotocols.training.memory import peak_memory_mb
@@ -221,8 +229,9 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
             score = evaluate(net, config, data.val)
             losses.append(score.loss)
             point |= {"val_loss": score.loss, "val_top1": score.top1}
-            if data.test is not None:  # measured where a later choice of an epoch by val may need it
-                point["test_top1"] = evaluate(net, config, data.test).top1 if _leads(point, state.curve) else None
+            if data.test is not None:
+                best = best_epochs.is_best_so_far(point, state.curve)
+                point["test_top1"] = evaluate(net, config, data.test).top1 if best else None
         state.curve.append(point)
         attempt.log(" ".join(f"{key} {value:.4g}" for key, value in point.items() if value is not None))
         attempt.advance(images_of_epoch(config, len(data.train), done - 1))
@@ -239,24 +248,6 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
                 raise Stopped(f"after epoch {done} of {config.epochs}")
     state.seconds = time.monotonic() - begun
     return state
-
-
-def _leads(point: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether an epoch has the least validation loss or the best validation accuracy, and no earlier one equals it."""
-    return any(point is BEST[key]([*before, point]) for key in BEST)
-
-
-def least_val_loss(curve: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The first epoch with the least validation loss; None if no loss is a number."""
-    return min((point for point in curve if math.isfinite(point["val_loss"])), key=itemgetter("val_loss"), default=None)
-
-
-def best_val_top1(curve: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The first epoch with the best validation accuracy."""
-    return max(curve, key=itemgetter("val_top1"))
-
-
-BEST = {"least_val_loss": least_val_loss, "best_val_top1": best_val_top1}  # an epoch of a curve, chosen by validation
 
 
 def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Attempt, data: Data) -> State:
@@ -284,7 +275,7 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "val_top1": tested.top1,
         **_halves(tested, data.val.labels.cpu().numpy()),
         **_test(net, data.test, config),
-        **(_curve(state.curve, config) | _at_chosen_epochs(state.curve) if config.watched else {}),
+        **(_curve(state.curve, config) | best_epochs.columns(state.curve) if config.watched else {}),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
         "features_cached": config.caches_features,
@@ -295,16 +286,6 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "updates": updates(config, images, state.done),
         "images_per_second": round(image_passes(config, images, state.done) / state.seconds, 1),
     }
-
-
-def _at_chosen_epochs(curve: Sequence[Mapping[str, Any]]) -> Row:
-    """The epoch of least validation loss and that of best validation accuracy, and the accuracies there."""
-    row: Row = {}
-    for name, choose in BEST.items():
-        point = choose(curve) or {}
-        found = {"epoch": point.get("epoch"), "val_top1": point.get("val_top1"), "test_top1": point.get("test_top1")}
-        row |= {f"{key}_at_{name}": value for key, value in found.items()}
-    return row
 
 
 def _test(net: models.Network, images: Images | None, config: Config) -> Row:

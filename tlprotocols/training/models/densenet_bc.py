@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.ops import SqueezeExcitation
 
 from tlprotocols.config.schema import Config, Model
-from tlprotocols.training.models.network import Network, block
+from tlprotocols.training.models.network import Network, block, classifier
 
 BOTTLENECK = 4  # channels of a 1x1 convolution, as a multiple of the growth rate
 REDUCTION = 16  # of squeeze-and-excitation, whose hidden layer has at least one unit: 12 // 16 is 0
@@ -36,13 +36,14 @@ def densenet_bc(config: Config, classes: int) -> Network:
         transition = {"norm": nn.BatchNorm2d(channels), "relu": nn.ReLU(inplace=True), "conv": convolution}
         stages += [dense, block(**transition, drop=nn.Dropout(units), pool=nn.AvgPool2d(2))]
         channels //= 2
-    head = nn.Linear(channels, classes)
-    body = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    body = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     for module in body.modules():
         if isinstance(module, nn.Conv2d) and module.bias is None:  # those of squeeze-and-excitation stay torch's
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(head.bias)
-    return Network(body, dict(zip(model.stages, [*stages, head], strict=True)))
+    last = nn.Linear(channels, classes)
+    nn.init.zeros_(last.bias)
+    head, stage = classifier(config, last, dropout=False)
+    return Network(body, head, dict(zip(model.stages, [*stages, stage], strict=True)))
 
 
 class DenseBlock(nn.Module):

@@ -28,7 +28,7 @@ SIGNS = ("each_helps", "both_are_better_than_one", "both_help", "vanilla_overfit
 
 def table(accuracy=TRUE, gaps=GAPS, halves=0.43, slower=0.8, seeds=6, **more):
     """Rows as a sweep writes them."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for seed in range(seeds):
         draw = np.random.RandomState(seed)
         for name, (drop, se, checkpoint, dropout) in FLAGS.items():

@@ -12,7 +12,7 @@ from torchvision.ops import SqueezeExcitation
 from tlprotocols.config.validate import build
 from tlprotocols.errors import ConfigError
 from tlprotocols.training import models
-from tlprotocols.training.models.densenet_bc import Bottleneck, DenseBlock
+from tlprotocols.training.models.densenet_bc import Bottleneck
 
 A, B, C = "model.drop_channel=before_bn", "model.se=true", "model.checkpoint=true"
 PLACES = ("none", "before_bn", "before_conv")
@@ -116,7 +116,7 @@ def test_drop_channel_drops_whole_channels(built):
     net = built("model.drop_channel=before_bn", "dropout=0.5")
     seen = []
     layer = next(m for m in net.modules() if isinstance(m, Bottleneck))
-    layer.wide.norm1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    layer.wide.get_submodule("norm1").register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     net.train()(torch.randn(4, 3, 32, 32))
     dead = (seen[0] == 0).flatten(2)
     assert torch.equal(dead.all(2), dead.any(2))
@@ -138,7 +138,8 @@ def test_checkpointing_keeps_less(built):
     """Bytes kept for the backward pass."""
     kept = []
     for more in ((), (C,)):
-        net, seen = built(A, B, *more, depth=40).train(), {}
+        net = built(A, B, *more, depth=40).train()
+        seen: dict[int, int] = {}
 
         def keep(tensor, seen=seen):
             seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -163,7 +164,8 @@ def test_a_frozen_block_needs_no_repetition(built):
 
 def test_blocks_see_all_that_came_before(built):
     net = built("model.growth=4")
-    widths = [layer.wide.norm1.num_features for m in net.modules() if isinstance(m, DenseBlock) for layer in m.layers]
+    norms = [m.wide.get_submodule("norm1") for m in net.modules() if isinstance(m, Bottleneck)]
+    widths = [norm.num_features for norm in norms]
     assert widths == [8, 12, 8, 12, 8, 12]
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from tlprotocols.config.schema import Config
 from tlprotocols.training import checkpoints, memory, models, optimizers
 from tlprotocols.training.loop import Images, evaluate
 from tlprotocols.training.memory import MB, Peak, peak_memory_mb
+from tlprotocols.training.models import Network
 from tlprotocols.training.run import execute, load_images, network, selected
 from tlprotocols.training.shards import Gradient
 
@@ -22,7 +24,13 @@ def images(count, side=32):
     return Images(torch.zeros(count, side, side, 3, dtype=torch.uint8), np.arange(count), labels, CPU)
 
 
-def densenet(plain, *overrides):
+def peak(plain, *overrides):
+    """Of an update of a shallow DenseNet-BC with eight images."""
+    net, config = densenet(plain, *overrides)
+    return peak_memory_mb(net, config, images(8))
+
+
+def densenet(plain, *overrides) -> tuple[Network, Config]:
     small = "dataset.pad=0", "model.depth=22", "batch_size=8", "dropout=0.2", "layers=0", *overrides
     config = plain("model=densenet_bc", *small)
     return models.build(config, 4).to(memory_format=torch.channels_last), config
@@ -84,14 +92,14 @@ def test_it_is_what_the_allocator_counts(plain, variant, precision, tmp_path):
 
 
 def test_checkpointing_needs_less_and_the_other_options_do_not_change_that(plain):
-    peaks = {name: peak_memory_mb(*densenet(plain, *chosen), images(8)) for name, chosen in VARIANTS.items()}
+    peaks = {name: peak(plain, *chosen) for name, chosen in VARIANTS.items()}
     assert peaks["A+B+C"] < 0.85 * peaks["A+B"]
     assert peaks["A"] < peaks["Vanilla"] < peaks["B"]  # masks of units are as large as what they are for
-    assert peak_memory_mb(*densenet(plain, A, B, C), images(8)) == peaks["A+B+C"]
+    assert peak(plain, A, B, C) == peaks["A+B+C"]
 
 
 def test_activations_grow_with_the_batch_and_weights_do_not(plain):
-    one, two, four = (peak_memory_mb(*densenet(plain, f"batch_size={n}"), images(8)) for n in (2, 4, 8))
+    one, two, four = (peak(plain, f"batch_size={n}") for n in (2, 4, 8))
     assert four - two == pytest.approx(2 * (two - one), rel=0.02)
 
 

@@ -19,7 +19,13 @@ class Missing(LookupError):
 
 
 def step(rows: pd.DataFrame) -> int:
-    """Epochs between two decays of a learning rate: 30 in Plested & Gedeon (2019), fewer in a scaled study."""
+    """Epochs between two decays of a learning rate: 30 in Plested & Gedeon (2019), fewer in a scaled study.
+
+    Raises:
+        Missing: the rates of these rows fall in another way.
+    """
+    if "lr.step" not in rows or rows["lr.step"].isna().all():
+        raise Missing("No finished runs whose learning rates decay every lr.step epochs.")
     return int(rows["lr.step"].iloc[0])
 
 

@@ -1,5 +1,6 @@
 """The hybrid study: its variants by their factors, its printed numbers, and claims on rows where they hold and not."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from analysis.contrasts import decide
 from analysis.frame import Missing
 from analysis.hybrid_densenet import STUDY, variants
 from analysis.hybrid_densenet.contrasts import family
+from analysis.studies import STUDIES
 from analysis.verdicts import evaluate
+from tlprotocols.results import load
 
 FLAGS = {  # drop_channel, se, checkpoint, dropout
     "Vanilla": ("none", False, False, 0.2),
@@ -118,3 +121,14 @@ def test_the_report_of_a_table_with_other_studies_rows(tmp_path: Path):
     names = {path.name for path in written}
     assert {"hybrid_densenet_variants.png", "hybrid_densenet_variants.csv", "hybrid_densenet_contrasts.csv"} <= names
     assert "A+B+C" in (tmp_path / "report.html").read_text()
+
+
+def test_the_committed_tables_are_those_of_the_committed_rows():
+    """And a table without `lr.step`, since no rate falls by it, leaves the figures of other studies out."""
+    folder = Path(__file__).parents[1] / "results" / "tiny_hybrid_densenet"
+    parts = {part.study.name: part for part in report.collect(load(folder / "rows.csv"), STUDIES).parts}
+    for name in ("claims", "contrasts", "variants"):
+        committed = pd.read_csv(folder / f"hybrid_densenet_{name}.csv")
+        made = pd.read_csv(io.StringIO(parts["hybrid_densenet"].tables[name].to_csv(index=False)))
+        pd.testing.assert_frame_equal(made, committed)
+    assert not any(figure.figure for figure in parts["plested2019"].figures)

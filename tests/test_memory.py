@@ -68,7 +68,7 @@ def test_tensors_that_are_kept_for_the_backward_pass_count():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("variant", ["Vanilla", "A+B+C"])
 def test_it_is_what_the_allocator_counts(plain, variant, precision, tmp_path):
-    """torch's profiler sees every allocation of a processor, those inside of operations too."""
+    """torch's profiler sees every allocation of a processor, also scratch memory inside of an operation."""
     net, config = densenet(plain, *VARIANTS[variant])
     config = config if precision == "fp32" else densenet(plain, f"precision={precision}", *VARIANTS[variant])[1]
     ours = (
@@ -88,7 +88,7 @@ def test_it_is_what_the_allocator_counts(plain, variant, precision, tmp_path):
     profile.export_chrome_trace(str(tmp_path / "trace.json"))
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     found = sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"])
-    assert ours == pytest.approx(np.cumsum([e["args"]["Bytes"] for e in found]).max() / MB, rel=0.01)
+    assert ours == pytest.approx(np.cumsum([e["args"]["Bytes"] for e in found]).max() / MB, rel=0.02)
 
 
 def test_checkpointing_needs_less_and_the_other_options_do_not_change_that(plain):

@@ -67,7 +67,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         top, middle, bottom = figure.subplots(3, 1)
         accuracy(rows, top).set_title("Test accuracy at the epoch that validation chooses")
         gains(rows, middle).set_title("At the least validation loss, over Vanilla of the same seed")
-        overfitting(rows, bottom).set_title("Overfitting: loss after the last epoch, without dropout")
+        overfitting(rows, bottom).set_title("Overfitting after the last epoch, in evaluation mode")
         return figure
 
 

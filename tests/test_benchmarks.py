@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import data, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep, variants
+from benchmarks import data, features, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep, variants
 from benchmarks.__main__ import NAMES
 from benchmarks.tables import markdown, shown
 from tlprotocols import hardware
@@ -57,7 +57,7 @@ def test_every_benchmark_is_named():
     assert set(NAMES) == {module.__name__.removeprefix("benchmarks.") for module in MODULES}
 
 
-MODULES = (data, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep)
+MODULES = (data, features, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep)
 
 
 def test_step():
@@ -66,6 +66,14 @@ def test_step():
         assert row["share"] > 0
         assert row["share"] == pytest.approx(row["ours images/s"] / row["limit images/s"], rel=0.5)
     assert sum(row["share"] for row in table(tables, "step: where the time")) == pytest.approx(1, abs=0.01)
+
+
+def test_features(monkeypatch):
+    monkeypatch.setattr(features, "HEADS", ("null", "[8]"))
+    monkeypatch.setattr(features, "BODY", tuple(key.replace("densenet121", "convnet") for key in features.BODY))
+    (row,) = table(features.measure(), "features")
+    assert row["losses equal"] == "True"
+    assert row["ratio"] == pytest.approx(row["not cached"] / row["cached"], rel=0.3)
 
 
 def test_hybrid():

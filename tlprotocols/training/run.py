@@ -229,7 +229,7 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
             score = evaluate(net, config, data.val)
             losses.append(score.loss)
             point |= {"val_loss": score.loss, "val_top1": score.top1}
-            if data.test is not None:
+            if config.curve and data.test is not None:
                 best = best_epochs.is_best_so_far(point, state.curve)
                 point["test_top1"] = evaluate(net, config, data.test).top1 if best else None
         state.curve.append(point)
@@ -255,7 +255,7 @@ def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Att
     path, config, images = attempt.paths.checkpoint, attempt.config, len(data.train)
     needed = {"train_loss"}
     if config.watched:
-        needed |= {"val_loss", "val_top1"} | ({"test_top1"} if data.test is not None else set())
+        needed |= {"val_loss", "val_top1"} | ({"test_top1"} if config.curve and data.test is not None else set())
     state = checkpoints.load_state(path, net, optimizer, attempt.of, needed)
     if state.done:
         attempt.log(f"resumed after epoch {state.done}")
@@ -275,7 +275,8 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "val_top1": tested.top1,
         **_halves(tested, data.val.labels.cpu().numpy()),
         **_test(net, data.test, config),
-        **(_curve(state.curve, config) | best_epochs.columns(state.curve) if config.watched else {}),
+        **(_curve(state.curve, config) if config.watched else {}),
+        **(best_epochs.columns(state.curve) if config.curve else {}),
         "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
         "features_cached": config.caches_features,

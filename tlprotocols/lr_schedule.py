@@ -12,14 +12,16 @@ from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError
 
 
-def rate(config: Config, layer: str, epoch: int, losses: Sequence[float] = ()) -> float:
-    """Learning rate of `layer` in `epoch` (0 is the first). `losses` are the validation losses after each epoch before.
+def rate(config: Config, layer: str, epoch: int, losses: Sequence[float] = (), update: int = 0) -> float:
+    """Learning rate of `layer` in `epoch` (0 is the first). `losses` are the validation losses after each epoch before,
+    `update` how many updates were made before, which `updates` alone reads.
 
     The last `high_lr_layers` layers start at `lr.high`, the others at `lr.low`; `lr.layers` names exceptions, which
     fall with the low group. What `decay_epochs` means is not said in full by the paper (sec. 3.2 to 3.4): the five
     readings are the first five values of `schedule`. The others do not use it. `multistep` and `plateau`: all layers
     fall at the same epochs, given or found by `falls_on_plateau`. `cosine`: each falls in steps of an epoch along half
-    a cosine, which would be 0 at epoch `epochs` (Loshchilov & Hutter 2017, eq. 5, without restarts).
+    a cosine, which would be 0 at epoch `epochs` (Loshchilov & Hutter 2017, eq. 5, without restarts). `updates`: all
+    layers fall every `lr.step_updates` updates, also inside an epoch (policy "step" of Caffe).
     """
     lr, stages = config.lr, config.model.stages
     falls = epoch // lr.step  # of a group that falls every `step` epochs
@@ -42,6 +44,8 @@ def rate(config: Config, layer: str, epoch: int, losses: Sequence[float] = ()) -
             falls = sum(epoch >= milestone for milestone in lr.milestones or ())
         case "plateau":
             falls = falls_on_plateau(losses[:epoch], lr.patience)
+        case "updates":
+            falls = update // lr.step_updates
         case "cosine":
             return initial * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
     return initial * lr.gamma**falls
@@ -83,6 +87,9 @@ def main() -> None:
         if config.max_updates:
             legal = "the images decide how many epochs that is; say epochs=K, as in the row of such a run"
             raise ConfigError("max_updates", config.max_updates, legal)
+        if config.schedule == "updates":
+            legal = f"the images decide how many epochs lr.step_updates={config.lr.step_updates} comes to"
+            raise ConfigError("schedule", "updates", legal)
         rates = table(config)
     except ConfigError as error:
         print(error, file=sys.stderr)

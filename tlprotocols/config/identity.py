@@ -20,6 +20,7 @@ IDLE = {  # what a value of `optimizer` or `schedule` does not read: left out, s
     "multistep": ("decay_epochs", "lr.step"),
     "cosine": ("decay_epochs", "lr.step", "lr.gamma"),
     "plateau": ("decay_epochs", "lr.step"),
+    "updates": ("decay_epochs", "lr.step"),
 }
 
 
@@ -92,7 +93,9 @@ def idle_factors(found: Factors) -> set[str]:
     """Factors of a run's recipe and of its base's that its optimizers and schedules do not read."""
     chosen = [(prefix, found.get(prefix + key, "")) for prefix in ("", "base.") for key in ("optimizer", "schedule")]
     idle = {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
-    return idle | {f"{prefix}lr.patience" for prefix in ("", "base.") if found.get(f"{prefix}schedule") != "plateau"}
+    own = (("plateau", "lr.patience"), ("updates", "lr.step_updates"))  # what one schedule alone reads
+    idle |= {p + key for p in ("", "base.") for schedule, key in own if found.get(f"{p}schedule") != schedule}
+    return idle | {f"{p}dataset.mean" for p in ("", "base.") if found.get(f"{p}dataset.mean_of") == "source"}
 
 
 @functools.cache

@@ -44,6 +44,14 @@ MODELS = {
     "alexnet": ModelSpec(
         "alexnet", ALEXNET, (63, 512), lambda pixels, width: 714e6 * (pixels / 224) ** 2, dropout_inside=True
     ),
+    "caffenet": ModelSpec(
+        "caffenet",
+        ALEXNET,
+        (55, 512),
+        lambda pixels, width: 724e6 * (pixels / 227) ** 2,
+        by_pixels="fc6",
+        dropout_inside=True,
+    ),
     "alexnet_small": ModelSpec(
         "alexnet",
         ALEXNET,

@@ -11,8 +11,10 @@ from typing import Any
 from tlprotocols.config.models import MODELS, ModelSpec
 from tlprotocols.errors import ConfigError
 
-BASE_SCHEDULES = ("own_clock", "multistep", "cosine", "plateau")  # of one group of layers
-SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both", "multistep", "cosine", "plateau")
+BASE_SCHEDULES = ("own_clock", "multistep", "cosine", "plateau", "updates")  # of one group of layers
+SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both", "multistep", "cosine", "plateau", "updates")
+RESIZES = ("centre", "squash")
+MEANS = ("constants", "source")
 AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
@@ -59,6 +61,7 @@ class Decay:
     gamma: float = factor("factor by which a learning rate decays", low=0, high=1)
     milestones: tuple[int, ...] | None = factor("epochs at which all rates decay (multistep)", low=1, legacy=None)
     patience: int = factor("epochs without a lower val_loss until all rates decay (plateau)", low=1, legacy=10)
+    step_updates: int = factor("updates between two decays of all rates (updates)", low=1, legacy=100_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,8 @@ class Recipe:
     momentum: float = factor("momentum of SGD; adam and adamw do not read it", low=0, high=1)
     nesterov: bool = factor("Nesterov's momentum instead of the classical one (sgd only)", legacy=False)
     weight_decay: float = factor("L2 penalty, on the layers that learn; for adamw decoupled: rate times this", low=0)
+    bias_lr: float = factor("learning rate of biases, as a multiple of that of their layer", low=0, legacy=1.0)
+    bias_decay: float = factor("weight decay of biases, as a multiple of weight_decay", low=0, legacy=1.0)
     dropout: float = factor("share of units dropped before the last layer (AlexNet: fc6 and fc7)", low=0, high=0.99)
     augment: str = factor("random augmentation of training images", choices=AUGMENTS)
     precision: str = factor("arithmetic; auto: bf16 where the processor is built for it, else fp32", choices=PRECISIONS)
@@ -94,11 +99,21 @@ class Dataset:
     name: str = factor("the images", choices=DATASETS)
     root: str | None = setting("folder of the images; glyphs need none")
     download: bool = setting("let torchvision fetch cifar10 and cifar100 into the root")
-    side: int = factor("shorter side that images are resized to, before a square centre crop, in pixels", low=8)
+    side: int = factor("side of the square that images become, in pixels", low=8)
+    resize: str = factor(
+        "how: centre: the middle square, after the shorter side; squash: the whole image, whatever its aspect ratio",
+        choices=RESIZES,
+        legacy="centre",
+    )
     pixels: int = factor("side of the crop that a network sees", low=8)
     upscale: int = factor("side that crops are enlarged to for the network; 0: not enlarged", low=0, legacy=0)
     pad: int = factor("black pixels added on every side before a random crop", low=0)
     mean: tuple[float, ...] = factor("mean of red, green, blue that is subtracted, on a scale of 0 to 1")
+    mean_of: str = factor(
+        "which mean: constants: dataset.mean; source: of the images that the base network learned, or else its own",
+        choices=MEANS,
+        legacy="constants",
+    )
     std: tuple[float, ...] = factor("standard deviation of red, green, blue that is divided by", low=1e-6)
     val_per_class: int = factor(
         "last training images of a class that are its validation images, if it needs some", low=1
@@ -274,6 +289,9 @@ class Config(Recipe):
         self._check_width()
         self._check_options()
         self._check_shards()
+        if self.dataset.mean_of == "source" and self.layers and self.base.name in ("weights", "dataset"):
+            legal = f"must be constants with base={self.base.name}, whose images are not those of dataset"
+            raise ConfigError("dataset.mean_of", "source", legal)
         if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
             raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
         if self.classes.name == "drawn":

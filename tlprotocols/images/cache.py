@@ -45,7 +45,8 @@ class ImageCache:
         """The cache that a run reads from; its folder need not exist yet."""
         dataset, folder = config.dataset, Path(config.machine.image_cache).expanduser()
         fingerprint = dataset.fingerprint or source(dataset, folder).fingerprint[:16]
-        return ImageCache(dataset, folder / f"{dataset.name}-{dataset.side}px-{fingerprint}-{LAYOUT}")
+        size = f"{dataset.side}px" + ("" if dataset.resize == "centre" else f"-{dataset.resize}")
+        return ImageCache(dataset, folder / f"{dataset.name}-{size}-{fingerprint}-{LAYOUT}")
 
     @cached_property
     def source(self) -> Source:

@@ -36,7 +36,7 @@ class ImageFiles:
         Raises:
             ConfigError: the root is not laid out as the data set needs.
         """
-        self.root = _root(dataset)
+        self.root, self.resize = _root(dataset), dataset.resize
         finders = {"tiny_imagenet": _tiny_imagenet, "imagenet": _two_trees, "folder": _any_tree}
         self.files: dict[str, list[list[str]]]
         self.classes, self.files = finders[dataset.name](self.root, dataset)
@@ -74,10 +74,10 @@ class ImageFiles:
     def decoder(self, part: str, label: int) -> Decoder:
         """What reads one class."""
         digest = self.digests.known.get(f"{part}/{self.classes[label]}")
-        return partial(read_images, self.files[part][label], digest)
+        return partial(read_images, self.files[part][label], digest, resize=self.resize)
 
 
-def read_images(files: list[str], digest: str | None, side: int) -> np.ndarray:
+def read_images(files: list[str], digest: str | None, side: int, resize: str = "centre") -> np.ndarray:
     """Some images, uint8 (count, side, side, 3).
 
     Raises:
@@ -87,7 +87,7 @@ def read_images(files: list[str], digest: str | None, side: int) -> np.ndarray:
     for file in files:
         data = read_file(file)
         content.add(file, data)
-        images.append(read_image(file, side, data))
+        images.append(read_image(file, side, data, resize))
     if digest is not None and content.hex() != digest:
         raise ConfigError(
             "dataset.root",
@@ -97,8 +97,9 @@ def read_images(files: list[str], digest: str | None, side: int) -> np.ndarray:
     return np.stack(images)
 
 
-def read_image(file: str | Path, side: int, data: bytes | None = None) -> np.ndarray:
-    """One image as torchvision's Resize(side) and CenterCrop(side) leave it: uint8 (side, side, 3).
+def read_image(file: str | Path, side: int, data: bytes | None = None, resize: str = "centre") -> np.ndarray:
+    """One image as torchvision's Resize(side) and CenterCrop(side) leave it, or with `squash` its Resize((side, side)),
+    which does not keep the aspect ratio: uint8 (side, side, 3).
 
     Grey, palette and CMYK images become RGB. `data` is the content of the file, where it has been read already.
 
@@ -113,6 +114,8 @@ def read_image(file: str | Path, side: int, data: bytes | None = None) -> np.nda
             "dataset.root", file, f"cannot be read as an image ({error}); fix or delete this file"
         ) from error
     width, height = picture.size
+    if resize == "squash" and (width, height) != (side, side):
+        return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
     short, long = min(width, height), int(side * max(width, height) / min(width, height))
     if short != side:
         picture = picture.resize((side, long) if width <= height else (long, side), Image.Resampling.BILINEAR)

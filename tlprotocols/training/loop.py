@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from tlprotocols.budget import images_of_epoch
+from tlprotocols.budget import images_of_epoch, updates
 from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.images.augment import Draws, centre_draws, crop_and_flip, train_draws
@@ -106,7 +106,10 @@ def fit(
             places = torch.from_numpy(order).to(train.labels.device)
             total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
             learn.begin(epoch)
-            for crops, labels in _batches(train, places, draws, config):
+            before = updates(config, len(train), epoch)
+            for update, (crops, labels) in enumerate(_batches(train, places, draws, config), before):
+                if config.schedule == "updates":  # the only one whose rates change inside an epoch
+                    set_rates(optimizer, config, epoch, losses, update)
                 loss = learn(crops, labels)
                 optimizer.step()
                 total.add_(loss, alpha=len(labels))

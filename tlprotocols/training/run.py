@@ -37,7 +37,7 @@ from tlprotocols.training import (
     weights_file,
 )
 from tlprotocols.training.checkpoints import State
-from tlprotocols.training.loop import Images, Score, evaluate, fit
+from tlprotocols.training.loop import EVALUATED_AT_ONCE, Images, Score, evaluate, fit
 from tlprotocols.training.memory import peak_memory_mb
 
 NEAR = 0.005 + 1e-9  # half a point: an accuracy this much below the best is as good
@@ -120,13 +120,16 @@ def _execute(attempt: Attempt) -> Row:
     where = torch.device(device(config.machine))
     data = load_images(config, where, attempt.log)
     net = network(config, data.classes, attempt.base["base_weights"]).to(where).to(memory_format=torch.channels_last)
+    prepared = with_mean(config, data.train)
     if config.caches_features:
-        data = Data(**features.features(net, config, data.parts))
+        data = Data(**features.features(net, prepared, data.parts))
         attempt.log("the features of all images are computed")
-    state = train(net, data, attempt)
-    row = {"run_id": paths.id, **attempt.base, **factors(config), **measure(net, data, state, config)}
+    state = train(net, data, replace(attempt, config=prepared))
+    row = {"run_id": paths.id, **attempt.base, **factors(config), **measure(net, data, state, prepared)}
+    if config.dataset.mean_of == "source":
+        row["pixel_mean"] = ",".join(map(str, prepared.dataset.mean))
     if config.probe:
-        row["probe_top1"] = linear_probe.probe(net, config, *probed(config, where, attempt.log))
+        row["probe_top1"] = linear_probe.probe(net, prepared, *probed(config, where, attempt.log))
     row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if attempt.role == "base" else None
     row["peak_memory_mb"] = round(peak_memory_mb(net, config, data.train), 3)  # the last use of the network
     row |= {"seconds": round(time.monotonic() - started, 3), "device": device_name(where.type)}
@@ -189,6 +192,26 @@ def _images_of(
         log(f"the image cache was damaged: class {name} was decoded again ({part})")
     units = np.repeat(np.arange(len(labels)), [len(place) for place in places])
     return Images(torch.from_numpy(cache.rows(kept)), rows, torch.from_numpy(units), where).on_device()
+
+
+def with_mean(config: Config, own: Images) -> Config:
+    """The configuration with the mean that the run subtracts: with `dataset.mean_of=source` that of the network that it
+    copies from, whose row has it; a network that copies nothing has that of its `own` training images."""
+    if config.dataset.mean_of == "constants":
+        return config
+    base = base_of(config)
+    row = read_row(files(base, config.results_dir).row) if base else None
+    mean = tuple(map(float, row["pixel_mean"].split(","))) if row else mean_pixel(own)
+    return replace(config, dataset=replace(config.dataset, mean=mean, mean_of="constants"))
+
+
+def mean_pixel(images: Images) -> tuple[float, ...]:
+    """Mean of red, green and blue over all pixels of all images, on a scale of 0 to 1; a sum of whole numbers, so no
+    bit depends on how it is split."""
+    total = torch.zeros(3, dtype=torch.int64)
+    for start in range(0, len(images), EVALUATED_AT_ONCE):
+        total += images[start : start + EVALUATED_AT_ONCE][0].sum((0, 1, 2), dtype=torch.int64).cpu()
+    return tuple((total.double() / (255 * len(images) * images.stored[0, :, :, 0].numel())).tolist())
 
 
 def network(config: Config, classes: int, digest: str | None = None) -> models.Network:

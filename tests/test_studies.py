@@ -1,15 +1,18 @@
 """Every sweep expands to the cells it promises, all of them different; the study shares what they have in common."""
 
+import csv
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.synthetic import TABLE2
 from tlprotocols.config.compose import composer
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.config.studies import cells, cells_by_sweep
 from tlprotocols.errors import ConfigError
+from tlprotocols.images.splits import PUBLISHED
 from tlprotocols.launching.driver import new_by_sweep
 from tlprotocols.lr_schedule import rate
 
@@ -22,7 +25,13 @@ CELLS = {
     "fig5_freeze": 7 * 7 * 4,
     "fig6_optimal": 3 * 7 * 4,
 }
-
+YOSINSKI = {  # cells, and runs among them that no sweep before has
+    "yosinski_frozen": (8 * 2 * 2 * 4, 7 * 2 * 2 * 4 + 8),  # one baseB for each half of a split, whatever `base` is
+    "yosinski_tuned": (7 * 2 * 2 * 4, 7 * 2 * 2 * 4),
+    "yosinski_natman": (8 * 2, 8 * 2),
+    "yosinski_random": (8, 8),
+    "yosinski_reduced": (10, 10),
+}
 OTHER_SWEEPS = {  # of studies of other texts: cells
     "densenet_frozen": 2 * 2 * 2 * 2 * 4,
     "densenet_no_callbacks": 2 * 4,
@@ -37,6 +46,8 @@ IMAGES = {  # of every study
     "plested2019": {"imagenet"},
     "tiny_plested2019": {"tiny_imagenet"},
     "tiny_plested2019_2": {"tiny_imagenet"},
+    "yosinski2014": {"imagenet"},
+    "tiny_yosinski2014": {"tiny_imagenet"},
     "densenet_transfer": {"cifar10"},
     "tiny_densenet_transfer": {"folder"},
     "boost2018": {"cifar10"},
@@ -69,7 +80,7 @@ def test_a_sweep_has_the_cells_it_promises_and_no_two_are_equal(compose, name):
 
 
 def test_every_sweep_file_is_counted_or_a_study():
-    others = {"tiny_pilot", "tiny_boost_pilot", *OTHER_SWEEPS, *BOOST}
+    others = {"tiny_pilot", "tiny_boost_pilot", *OTHER_SWEEPS, *BOOST, *YOSINSKI}
     assert {file.stem for file in SWEEPS.glob("*.yaml")} == STUDIES | set(CELLS) | others
 
 
@@ -107,6 +118,52 @@ def test_the_second_miniature_has_the_settings_and_bases_of_the_first_on_both_ha
     bases = [{run_id(base) for c in study if (base := base_of(c)) is not None} for study in (first, second)]
     assert bases[0] < bases[1]
     assert (len(bases[0]), len(bases[1])) == (4, 8)
+
+
+def test_the_2014_study_has_every_treatment_and_its_bases_are_cells_of_their_own(compose):
+    by_sweep = cells_by_sweep(SWEEPS / "yosinski2014.yaml", [])
+    lines = new_by_sweep(by_sweep, compose).splitlines()
+    found = {line.split()[1]: tuple(int(line.split()[i].split("=")[1]) for i in (2, -1)) for line in lines}
+    assert found == YOSINSKI
+    configs = [compose(cell) for batch in by_sweep.values() for cell in batch]
+    bases = {run_id(base) for config in configs if (base := base_of(config)) is not None}
+    assert len(bases) == 4 * 2 + 2
+    assert bases < {run_id(config) for config in configs}
+    assert {config.high_lr_layers for config in configs} == {8}
+    assert {(c.lr.high, c.lr.low, c.lr.step_updates, c.max_updates) for c in configs} == {
+        (0.01, 0.01, 100_000, 450_000),
+        (0.0125, 0.0125, 64_000, 200_000),  # fewer images have a solver of their own
+    }
+
+
+def test_the_2014_miniature_is_that_study_on_random_halves(compose):
+    found = {run_id(config): config for config in map(compose, cells(SWEEPS / "tiny_yosinski2014.yaml", []))}
+    assert len(found) == 2 * 2 * (4 * 7 + 1)
+    values = {(c.dataset.name, c.classes.name, c.n_per_class, c.base.n_per_class) for c in found.values()}
+    assert values == {("tiny_imagenet", "random", 100, 100)}
+    frozen = [c for c in found.values() if c.freeze]
+    assert len(frozen) == 2 * 2 * 2 * 7
+    assert all(c.freeze == c.layers for c in frozen)
+
+
+@pytest.mark.slow
+def test_python_m_sweeps_plans_the_2014_study_on_the_synsets_of_ilsvrc(command, tmp_path):
+    """A tree of one training and one validation image for each of the real synsets is enough to plan."""
+    with PUBLISHED.open(newline="") as file:
+        synsets = [row["synset"] for row in csv.DictReader(file)]
+    Image.new("RGB", (9, 7)).save(tmp_path / "one.png")
+    for name in synsets:
+        for part in ("train", "val"):
+            (tmp_path / "images" / part / name).mkdir(parents=True)
+            (tmp_path / "images" / part / name / "1.png").hardlink_to(tmp_path / "one.png")
+    where = (f"dataset.root={tmp_path / 'images'}", f"results_dir={tmp_path / 'results'}")
+    where += (f"machine.image_cache={tmp_path / 'cache'}", "n_per_class=1")  # narrows the reduced sets, and only these
+    ended = command("yosinski2014", *where, "hydra.launcher.dry_run=true", module="sweeps")
+    assert ended.returncode == 0, ended.stderr
+    assert [line.split()[1] for line in ended.stdout.splitlines() if line.startswith("sweep: ")] == list(YOSINSKI)
+    runs = sum(new for _, new in YOSINSKI.values()) - 9
+    assert f"plan: cells={sum(n for n, _ in YOSINSKI.values()) - 9} runs={runs} " in ended.stdout
+    assert " bases=0 " in ended.stdout  # the bases are baseB, cells themselves
 
 
 def test_a_dry_run_says_what_the_sweeps_share(compose):

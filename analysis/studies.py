@@ -6,6 +6,7 @@ from analysis.study import Study
 STUDIES: tuple[Study, ...] = (
     plested2019.STUDY,
     yosinski2014.STUDY,
+    yosinski2014.LOGS,
     densenet_transfer.STUDY,
     boost2018.STUDY,
     hybrid_densenet.STUDY,

@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.verdicts import evaluate
-from analysis.yosinski2014 import STUDY, networks
+from analysis.yosinski2014 import LOGS, networks
 
 ROWS = networks.published()
 
@@ -54,7 +54,7 @@ def test_reduced_sets_collapsed():
 
 
 def test_verdicts_on_published_networks():
-    result = evaluate(STUDY.claims, ROWS).set_index("claim")["verdict"]
+    result = evaluate(LOGS.claims, ROWS).set_index("claim")["verdict"]
     assert dict(result) == {
         "tuned_transfer_beats_base": "supported",
         "tuned_selffer_does_not": "contradicted",

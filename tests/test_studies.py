@@ -156,9 +156,16 @@ def test_python_m_sweeps_plans_the_2014_study_on_the_synsets_of_ilsvrc(command, 
         for part in ("train", "val"):
             (tmp_path / "images" / part / name).mkdir(parents=True)
             (tmp_path / "images" / part / name / "1.png").hardlink_to(tmp_path / "one.png")
-    where = (f"dataset.root={tmp_path / 'images'}", f"results_dir={tmp_path / 'results'}")
-    where += (f"machine.image_cache={tmp_path / 'cache'}", "n_per_class=1")  # narrows the reduced sets, and only these
-    ended = command("yosinski2014", *where, "hydra.launcher.dry_run=true", module="sweeps")
+    where = (f"dataset.root={tmp_path / 'images'}", f"machine.image_cache={tmp_path / 'cache'}")
+    narrowed = "n_per_class=1"  # of the reduced sets, and only these
+    ended = command(
+        "yosinski2014",
+        *where,
+        narrowed,
+        f"results_dir={tmp_path / 'results'}",
+        "hydra.launcher.dry_run=true",
+        module="sweeps",
+    )
     assert ended.returncode == 0, ended.stderr
     assert [line.split()[1] for line in ended.stdout.splitlines() if line.startswith("sweep: ")] == list(YOSINSKI)
     runs = sum(new for _, new in YOSINSKI.values()) - 9

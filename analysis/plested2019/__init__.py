@@ -36,5 +36,5 @@ STUDY = Study(
     tables=(CONTRASTS, TABLE1, AVERAGES, TABLE2, SELECTION),
     claims=claims_of(claims_protocols, claims_layers, claims_rates, claims_freezing),
     published=published.numbers,
-    query="classes != 'drawn'",
+    query="classes != 'drawn' and schedule != 'updates'",
 )

@@ -25,7 +25,7 @@ from tlprotocols.training.run import execute, network, selected
 
 CPU = torch.device("cpu")
 CLASSES = 4
-TRAINED = [name for name in MODELS if name != "alexnet"]  # its 57 M weights are alexnet_small's eight layers again
+TRAINED = [name for name in MODELS if name not in ("alexnet", "caffenet")]  # alexnet_small's eight layers, 57 M weights
 BATCH_NORM = [name for name, spec in MODELS.items() if spec.batch_norm]
 SHALLOW = {"densenet_bc": ("model.depth=16", "dropout=0.2", "model.se=true", "model.drop_channel=before_conv")}
 INSIDE = ("densenet_bc",)  # dropout lies in the stages: a frozen one has none

@@ -24,21 +24,21 @@ def draw(rows: pd.DataFrame) -> Figure:
         top, bottom = figure.subplots(2, 1, sharex=True)
         _accuracies(rows, top)
         _gains(rows, bottom)
-        top.set_title("Our runs: accuracy, mean over target halves")
-        bottom.set_title("Gain over the base of the same half, 95% intervals; dashed: published")
+        top.set_title("Accuracy, mean over target halves")
+        bottom.set_title("Gain over the base of the same half (dashed: published)")
         return figure
 
 
 def _accuracies(rows: pd.DataFrame, ax: Axes) -> None:
     own = base(rows)
     ax.axhline(float(own.mean()), color=panels.GREY, linewidth=0.8)
-    ax.text(7.5, float(own.mean()), "base", color="0.3", va="bottom", ha="right", fontsize=7)
+    ax.text(7.6, float(own.mean()), "base", color="0.3", va="bottom", ha="right", fontsize=7)
     for i, (treatment, (colour, marker, name)) in enumerate(LOOK.items()):
         for _, networks in _wide(rows, treatment).iterrows():
             ax.plot(networks.index + _shift(i), networks, marker, color=colour, markersize=2.6, alpha=0.4, mew=0)
         mean = _wide(rows, treatment).mean()
-        ax.plot(mean.index + _shift(i), mean, color=colour, linewidth=1.4)
-        ax.text(1.02, 0.95 - 0.11 * i, name, color=colour, transform=ax.transAxes, va="top", weight="bold", fontsize=7)
+        ax.plot(mean.index + _shift(i), mean, color=colour, linewidth=1.4, label=name)
+    ax.legend(frameon=False, fontsize=7, labelcolor="linecolor", ncols=2)
     tested = "test_top1" in rows and of_halves(rows)["test_top1"].notna().any()
     ax.set_ylabel(f"{'test' if tested else 'validation'} top-1 (%)")
 
@@ -79,8 +79,8 @@ def caption(rows: pd.DataFrame) -> str:
     interval = "" if low != low else f" [{low:.1f}, {high:.1f}]"
     return (
         f"{len(halves)} networks of {own.index.get_level_values('unit').nunique()} target halves (units); base "
-        f"{mean:.1f}%{interval}. Marks are single networks, lines means. Dashed: published networks, each over the "
-        "base of its own half; their base is at 62.5% of 500 classes, so sizes of gains are not comparable."
+        f"{mean:.1f}%{interval}. Marks are single networks, lines means, bars 95% intervals. Dashed: published networks, "
+        "each over the base of its own half; their base is at 62.5% of 500 classes: sizes of gains are not comparable."
     )
 
 

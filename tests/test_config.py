@@ -27,7 +27,9 @@ from tlprotocols.errors import ConfigError
 
 NEEDS = {  # what a choice cannot do without
     "model=alexnet": ["dataset.side=64", "dataset.pixels=64"],
+    "model=caffenet": ["dataset.side=64", "dataset.pixels=64"],
     "recipe=plested2019": ["dataset=imagenet"],
+    "recipe=yosinski": ["dataset=imagenet"],
     "recipe=imagenet": ["dataset=imagenet"],
     "base=none": ["layers=0"],
     "base=weights": ["base.weights=somewhere"],

@@ -79,8 +79,8 @@ def caption(rows: pd.DataFrame) -> str:
     interval = "" if low != low else f" [{low:.1f}, {high:.1f}]"
     return (
         f"{len(halves)} networks of {own.index.get_level_values('unit').nunique()} target halves (units); base "
-        f"{mean:.1f}%{interval}. Marks are single networks, lines means, bars 95% intervals. Dashed: published networks, "
-        "each over the base of its own half; their base is at 62.5% of 500 classes: sizes of gains are not comparable."
+        f"{mean:.1f}%{interval}. Marks are single networks, lines means, bars 95% intervals. Dashed: published "
+        "networks, each over the base of its own half; theirs is at 62.5% of 500 classes: sizes are not comparable."
     )
 
 

@@ -125,7 +125,7 @@ def test_caffenet_computes_what_the_published_layers_compute_in_their_order(plai
     for module in (net.eval(), wanted.eval()):
         module.zero_grad()
         module(images).square().sum().backward()
-        gradients.append(net.get_parameter("module.0.weight").grad.clone())
+        gradients.append(net.get_parameter("body.0.weight").grad.clone())
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=float(1e-4 * gradients[0].abs().max()))
     groups = {name: m.groups for name, m in net.stages.items() if isinstance(m, nn.Conv2d)}
     assert groups == {"conv1": 1, "conv2": 2, "conv3": 1, "conv4": 2, "conv5": 2}
@@ -190,6 +190,20 @@ def test_a_network_subtracts_the_mean_of_the_images_that_its_source_learned(cfg,
     ).double()
     found = normalize(crops, with_mean(other, images).dataset)
     torch.testing.assert_close(found.permute(0, 2, 3, 1).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_cached_features_of_images_with_another_mean_are_others(cfg, tmp_path):
+    """Two and four images per class have two means; the features of the first two are not those of the run before."""
+    frozen = ("layers=0", "freeze=7", "freeze_random=true", "augment=none", "dropout=0", "dataset.mean_of=source")
+    found = {}
+    for cached in ("true", "false"):
+        for n in (2, 4):
+            where = (f"results_dir={tmp_path / cached}", f"machine.cache_features={cached}", f"n_per_class={n}")
+            row = execute(cfg(*frozen, *where))
+            found[cached, n] = {key: row[key] for key in ("train_loss", "val_loss", "pixel_mean")}
+    assert found["true", 2] == found["false", 2]
+    assert found["true", 4] == found["false", 4]
+    assert found["true", 2]["pixel_mean"] != found["true", 4]["pixel_mean"]
 
 
 def test_the_mean_of_constants_is_the_written_one(cfg):

@@ -236,9 +236,7 @@ def test_the_boost_has_its_arms_in_eight_draws_and_two_seeds(compose, study, n, 
 
 
 def test_an_unknown_study_names_the_known_ones():
-    with pytest.raises(
-        ConfigError, match=r"study=fig9: must be one of boost2018, .*fig1_layers, .*tiny_plested2019"
-    ):
+    with pytest.raises(ConfigError, match=r"study=fig9: must be one of boost2018, .*fig1_layers, .*tiny_plested2019"):
         cells(SWEEPS / "fig9.yaml", [])
 
 

@@ -28,7 +28,9 @@ ALPHA = 0.05
 def swept(rows: pd.DataFrame) -> list[str]:
     """The factors that tell the cells apart, and as few as do: a factor that follows from the others is left out, such
     as `high_lr_layers` where `protocol` decides it. An absent value is a value."""
-    names = {key.removesuffix(".name") for key, about in keys() if about["factor"]} | {"protocol"}
+    names = {key.removesuffix(".name") for key, about in keys() if about["factor"]}
+    if "protocol" in rows and rows["protocol"].notna().all():  # where some run has no name, the factors say more
+        names.add("protocol")
     candidates = [c for c in rows if (c in names or str(c).startswith("lr.layers.")) and c not in REPLICATES]
     texts = rows[candidates].astype(str)
     kept = sorted((c for c in candidates if texts[c].nunique() > 1), key=_rank)

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps, rc_context
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Canvas
 
 from analysis import sweep
 from analysis.frame import Missing
-from analysis.panels import STYLE, WIDTH
+from analysis.panels import FAILURES, STYLE, WIDTH
 from analysis.study import Figure, Study, Table
 
-LINES = 6  # in a panel; with more cells, factors are held at the values of the best one
+LINES = 6  # in a panel
 PANELS = 6
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe & Ito's
 LABELS = {"gap": "validation minus training loss (nats)", "seconds": "seconds of a run"}
 
 
@@ -27,27 +27,28 @@ LABELS = {"gap": "validation minus training loss (nats)", "seconds": "seconds of
 class View:
     """One figure of a sweep: its rows, and which factor is where."""
 
-    rows: pd.DataFrame
+    rows: pd.DataFrame  # with the column `line`: the name of the setting of the other factors
     factor: str  # on the x axis
     panels: str  # a panel per level of this factor; "": one panel
-    lines: tuple[str, ...]  # a line per combination of these
-    held: dict[str, Any]  # factors that are held at the values of the best cell
+    same: str  # what all lines have in common
+    settings: int  # of the other factors; more than are shown
 
 
 def view(rows: pd.DataFrame, factors: Sequence[str], factor: str) -> View:
-    """Which rows a figure of `factor` shows, and how. Images per class on the x axis have one panel, with a line per
-    cell; another factor has a panel per level of the next one."""
+    """Which rows a figure of `factor` shows, and how. Images per class on the x axis have one panel; another factor has
+    a panel per level of the next one. A line is a setting of all other factors; of many, those with most levels of
+    `factor` are shown, and of equal ones the most accurate. Nothing is averaged over settings."""
     others = [f for f in factors if f != factor]
     panels = others[0] if others and factor != "n_per_class" else ""
-    lines, held, shown = [f for f in others if f != panels], dict[str, Any](), rows
-    means = rows.assign(cell=sweep.names(rows, factors)).groupby("cell", sort=False)["accuracy"].mean()
-    best = rows[sweep.names(rows, factors) == means.idxmax()].iloc[0]
-    while lines and sweep.names(shown, lines).nunique() > LINES:
-        most = max(lines, key=lambda f: shown[f].map(sweep.text).nunique())
-        held[most] = best[most]
-        lines.remove(most)
-        shown = shown[shown[most].map(sweep.text) == sweep.text(best[most])]
-    return View(shown, factor, panels, tuple(lines), held)
+    rest = [f for f in others if f != panels]
+    named = rows.assign(line=sweep.names(rows, rest), level=rows[factor].map(sweep.text))
+    ranked = named.groupby("line", sort=False).agg(levels=("level", "nunique"), accuracy=("accuracy", "mean"))
+    ranked = ranked.sort_values(["levels", "accuracy"], ascending=False)
+    joined = ranked[ranked["levels"] > 1] if (ranked["levels"] > 1).any() else ranked  # a line needs two points
+    shown = named[named["line"].isin(joined.index[:LINES])]
+    varied = [f for f in rest if shown[f].map(sweep.text).nunique() > 1]
+    same = " ".join(f"{f}={sweep.text(shown[f].iloc[0])}" for f in rest if f not in varied)
+    return View(shown.assign(line=sweep.names(shown, varied)), factor, panels, same, len(ranked))
 
 
 def draw(rows: pd.DataFrame, factors: Sequence[str], factor: str, value: str, title: str) -> Canvas:
@@ -55,21 +56,27 @@ def draw(rows: pd.DataFrame, factors: Sequence[str], factor: str, value: str, ti
     seen = view(rows, factors, factor)
     groups = _panels(seen)
     with rc_context(STYLE):
-        across = min(3, len(groups))
+        across = 2 if len(groups) in (2, 4) else min(3, len(groups))
         down = math.ceil(len(groups) / across)
-        canvas = Canvas(figsize=(WIDTH, 0.5 + 2.3 * down), layout="constrained")
+        canvas = Canvas(figsize=(WIDTH, 0.6 + 2.2 * down), layout="constrained")
         grid = canvas.subplots(down, across, squeeze=False)
         for ax, (subtitle, part) in zip(grid.flat, groups.items(), strict=False):
             _panel(ax, part, seen, value)
             ax.set_title(subtitle, fontweight="normal", fontsize=8)
+        for ax in grid.flat[max(0, len(groups) - across) : len(groups)]:
+            ax.set_xlabel(factor)
         for ax in grid.flat[len(groups) :]:
             ax.remove()
         canvas.supylabel(_label(rows, value), fontsize=8)
-        canvas.supxlabel(factor, fontsize=8)
         canvas.suptitle(title, fontsize=8.5, fontweight="bold", x=0.01, ha="left")
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        if len(labels) > 1:
-            canvas.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+        handles: dict[str, Any] = {}
+        for ax in grid.flat[: len(groups)]:
+            handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+        if len(handles) > 1:
+            columns = 1 if max(map(len, handles)) > 36 else 2
+            canvas.legend(
+                handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False
+            )
         return canvas
 
 
@@ -91,16 +98,14 @@ def _panels(seen: View) -> dict[str, pd.DataFrame]:
 def _panel(ax: Axes, part: pd.DataFrame, seen: View, value: str) -> None:
     levels = sweep.ordered(seen.rows[seen.factor])
     places = {sweep.text(level): place for place, level in enumerate(levels)}
-    lines = list(sweep.names(seen.rows, seen.lines).unique())
-    shades: Any = np.linspace(0.05, 0.85, len(lines)) if len(lines) > 1 else [0.4]
-    named = part.assign(line=sweep.names(part, seen.lines), level=part[seen.factor].map(sweep.text))
-    wide = named.groupby(["unit", "seed", "line", "level"])[value].mean().unstack(["line", "level"])
+    lines = list(seen.rows["line"].unique())
+    wide = part.groupby(["unit", "seed", "line", "level"])[value].mean().unstack(["line", "level"])
     points = sweep.intervals(wide)
-    for number, (line, shade) in enumerate(zip(lines, shades, strict=True)):
+    for number, (line, colour) in enumerate(zip(lines, COLOURS, strict=False)):
         own = points.loc[[cell for cell in points.index if cell[0] == line]]
         own = own.iloc[np.argsort([places[level] for _, level in own.index])]
         x = np.array([places[level] for _, level in own.index], dtype=float)
-        colour, numeric = to_hex(colormaps["cividis"](shade)), sweep.is_numeric(levels)
+        numeric = sweep.is_numeric(levels)
         x += (number - (len(lines) - 1) / 2) * (0.06 if numeric else 0.8 / len(lines))
         if numeric:
             ax.plot(x, own["mean"], "o-", color=colour, markersize=3.5, linewidth=1, label=line)
@@ -108,6 +113,8 @@ def _panel(ax: Axes, part: pd.DataFrame, seen: View, value: str) -> None:
             ax.bar(x, own["mean"], 0.72 / len(lines), color=colour, label=line)
         ends = colour if numeric else "black"
         ax.vlines(x, own["low"].fillna(own["mean"]), own["high"].fillna(own["mean"]), color=ends, linewidth=1.1)
+        failed = [any(_failed(part, line, level)) for _, level in own.index]
+        ax.plot(x[failed], own["mean"][failed], "o", color="white", markeredgecolor="black", markersize=3.5, zorder=4)
     if value == "accuracy" and len(points):
         _ring(ax, points, places, lines, sweep.is_numeric(levels))
     ax.set_xticks(range(len(levels)), [_tick(part, seen.factor, level) for level in levels])
@@ -116,6 +123,13 @@ def _panel(ax: Axes, part: pd.DataFrame, seen: View, value: str) -> None:
         ax.tick_params(axis="x", labelsize=6.5, rotation=0 if sweep.is_numeric(levels) else 20)
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
+
+
+def _failed(part: pd.DataFrame, line: str, level: str) -> "pd.Series[bool]":
+    """Which runs of a cell collapsed or diverged."""
+    runs = part[(part["line"] == line) & (part["level"] == level)]
+    flags = [flag for flag in FAILURES if flag in runs]
+    return runs[flags].fillna(False).astype(bool).any(axis=1)
 
 
 def _ring(ax: Axes, points: pd.DataFrame, places: dict[str, int], lines: list[str], numeric: bool) -> None:
@@ -146,9 +160,15 @@ def caption(rows: pd.DataFrame, factors: Sequence[str], factor: str, value: str)
         )
     if value == "accuracy":
         parts.append("The best cell of a panel has a ring. Each panel has its own scale.")
-    if seen.held:
-        fixed = ", ".join(f"{name}={sweep.text(level)}" for name, level in seen.held.items())
-        parts.append(f"Shown are the runs with {fixed}, as in the best cell.")
+    if any(flag in seen.rows and seen.rows[flag].fillna(False).any() for flag in FAILURES):
+        parts.append("Hollow: some run of the cell collapsed (loss at ln K) or diverged.")
+    if seen.settings > LINES:
+        parts.append(
+            f"Of {seen.settings} settings of the other factors, the {LINES} with most values of {factor}, and of equal "
+            "ones the most accurate; cells.csv has all."
+        )
+    if seen.same:
+        parts.append(f"All with {seen.same}.")
     if seen.panels and len(sweep.ordered(seen.rows[seen.panels])) > PANELS:
         parts.append(f"{PANELS} of {len(sweep.ordered(seen.rows[seen.panels]))} values of {seen.panels} have a panel.")
     return " ".join(parts)
@@ -166,15 +186,15 @@ def draw_curves(rows: pd.DataFrame, factors: Sequence[str], curves: pd.DataFrame
             part = shown[shown["n_per_class"] == size]
             part = part.assign(cell=sweep.names(part, rest))
             best = part.groupby("cell")["accuracy"].mean().nlargest(LINES).index
-            for cell, shade in zip(best, np.linspace(0.05, 0.85, len(best)), strict=True):
+            for cell, colour in zip(best, COLOURS, strict=False):
                 mean = part[part["cell"] == cell].groupby("epoch")[["val_top1", "train_loss", "val_loss"]].mean()
-                colour = to_hex(colormaps["cividis"](shade))
                 upper.plot(mean.index, 100 * mean["val_top1"], color=colour, linewidth=1, label=cell)
                 lower.plot(mean.index, mean["val_loss"], color=colour, linewidth=1)
                 lower.plot(mean.index, mean["train_loss"], color=colour, linewidth=1, linestyle=":")
             upper.set_title(f"n_per_class={sweep.text(size)}", fontweight="normal", fontsize=8)
             upper.legend(fontsize=5.5, frameon=False)
             lower.set_xlabel("epoch")
+            lower.xaxis.get_major_locator().set_params(integer=True)
         grid[0, 0].set_ylabel("validation top-1 (%)")
         grid[1, 0].set_ylabel("loss (nats)")
         return canvas
@@ -229,7 +249,7 @@ def _figure(name: str, title: str, factors: Sequence[str], factor: str, value: s
 def _description(factors: Sequence[str]) -> str:
     if not factors:
         return "All runs have the same factors, but for split, target half and seed."
-    return f"Swept factors that tell its cells apart: {', '.join(factors)}. Other columns follow from them or are the same."
+    return f"Swept factors that tell its cells apart: {', '.join(factors)}. All others follow from them or are equal."
 
 
 def _tables(factors: Sequence[str]) -> tuple[Table, ...]:

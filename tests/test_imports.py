@@ -31,7 +31,14 @@ FLOORS = (  # from the top; rooms of one floor do not know each other
     ("tlprotocols",),  # its version
 )
 INSIDE = {  # the same order between the modules of a room
-    "tlprotocols.config": (("help",), ("compose", "studies"), ("identity", "protocols"), ("validate",), ("schema",), ("models",)),
+    "tlprotocols.config": (
+        ("help",),
+        ("compose", "studies"),
+        ("identity", "protocols"),
+        ("validate",),
+        ("schema",),
+        ("models",),
+    ),
     "tlprotocols.launching": (
         ("driver",),
         ("local", "slurm", "ray", "terminal"),

@@ -22,6 +22,7 @@ from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import read, unknown, with_depths
 from tlprotocols.errors import ConfigError
 
+
 def load(*overrides: str, config_name: str = "config") -> Config:
     """The configuration that `python -m tlprotocols` would run with these overrides: for notebooks and tests."""
     return composer(config_name)(overrides)

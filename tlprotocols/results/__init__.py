@@ -149,8 +149,9 @@ def import_rows(table: str | os.PathLike[str], results: str | os.PathLike[str]) 
         if identifier(identity_of_row(row)) != row["run_id"]:
             raise ValueError(f"{table}: run {row['run_id']} has other factors than its id says; nothing was imported")
     for row in new:
-        there = _present({key: value for key, value in row.items() if key not in ADDED})
-        write_atomic(folder / f"{row['run_id']}.json", json.dumps({key: there.get(key) for key in row if key not in ADDED}, indent=1))
+        row = {key: value for key, value in row.items() if key not in ADDED}
+        there = _present(row)
+        write_atomic(folder / f"{row['run_id']}.json", json.dumps({key: there.get(key) for key in row}, indent=1))
     return len(new)
 
 

@@ -52,7 +52,9 @@ def compare(args: argparse.Namespace) -> None:
     """Two runs: what differs."""
     one, two = (_sorted(_row(args.results, id)) for id in (args.run, args.other))
     lines = [["", one["run_id"], two["run_id"]]]
-    lines += [[key, _brief(one.get(key)), _brief(two.get(key))] for key in {**one, **two} if one.get(key) != two.get(key)]
+    lines += [
+        [key, _brief(one.get(key)), _brief(two.get(key))] for key in {**one, **two} if one.get(key) != two.get(key)
+    ]
     _print_lines([line for line in lines if line[0] != "run_id"])
 
 

@@ -385,7 +385,7 @@ def provenance(command: str | None = None) -> Row:
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of the checkout that this file is part of, with `+` where files were edited; None in an installation."""
+    """The commit of the checkout of this file, with `+` where files were edited; None in an installation."""
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return None

@@ -8,11 +8,16 @@ from analysis import report
 from analysis.frame import Missing
 from analysis.selection import SELECTIONS
 from analysis.studies import STUDIES
+from tlprotocols.errors import until_pipe_closes
 from tlprotocols.results import load, load_curves, selected
 
 
 def main() -> None:
     """Write everything that the table has rows for, and print what is missing and which rows are not used."""
+    until_pipe_closes(_main)
+
+
+def _main() -> None:
     args = _arguments()
     try:
         table = selected(load(args.results), args.query)

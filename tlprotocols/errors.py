@@ -1,5 +1,9 @@
 """The errors that a user can cause or must act on."""
 
+import os
+import sys
+from collections.abc import Callable
+
 
 class ConfigError(ValueError):
     """A value that cannot be used: says the key, the value, what is legal and the next step, in one line."""
@@ -18,3 +22,13 @@ class RunsFailed(RuntimeError):
 
 class Stopped(RuntimeError):
     """A run was requested to stop, saved its state and can resume; this is no failure."""
+
+
+def until_pipe_closes(command: Callable[[], None]) -> None:
+    """Run a command line whose reader may leave before the end, as `head` does: that is no error."""
+    try:
+        command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

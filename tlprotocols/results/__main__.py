@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tlprotocols.errors import until_pipe_closes
 from tlprotocols.records import Files, Row, is_running, read_row
 from tlprotocols.results import MEASURED, export, import_rows, load, read_rows, selected
 
@@ -17,13 +18,13 @@ KINDS = {"weights": "weights.safetensors", "checkpoints": "checkpoint.safetensor
 
 def main() -> None:
     """The command line. Exit code 1 with one line for what cannot be done."""
+    until_pipe_closes(_main)
+
+
+def _main() -> None:
     args = _parser().parse_args(_as_command(sys.argv[1:]))
     try:
         args.does(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
 

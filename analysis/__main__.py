@@ -26,7 +26,7 @@ def _main() -> None:
     except (FileNotFoundError, Missing, ValueError) as error:
         sys.exit(str(error))
     written = report.write(collected, args.out)
-    for part in collected.parts:
+    for part in collected.sections:
         for name, reason in part.missing.items():
             print(f"no {part.study.prefix}{name}: {reason}")
         for sentence in part.unused:

@@ -83,13 +83,19 @@ class StudyReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The studies that the rows speak to, then the sweep itself."""
+    """The studies that the rows speak to, and the sweep itself."""
 
     parts: tuple[StudyReport, ...]
+    sweep: StudyReport
     rows: int
     rows_in_no_study: int  # of a paper
     selection: str
     silent: dict[str, str]  # studies that the rows do not speak to, and why
+
+    @property
+    def sections(self) -> tuple[StudyReport, ...]:
+        """The parts, then the sweep."""
+        return (*self.parts, self.sweep)
 
 
 def collect(
@@ -115,7 +121,8 @@ def collect(
         for part in papers
         if part not in shown and part.study.reads_results
     }
-    return Report((*shown, own), len(table), len(table) - len(used) if shown else 0, selection, silent)
+    left = len(table) - len(used) if shown else 0
+    return Report(tuple(shown), own, len(table), left, selection, silent)
 
 
 def _speaks(part: StudyReport) -> bool:
@@ -162,7 +169,7 @@ def write(report: Report, out: Path) -> list[Path]:
     """Write figures as SVG and PNG, tables as csv, and report.html; return the files."""
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for part in report.parts:
+    for part in report.sections:
         for figure in part.figures:
             written += figure.save(out, part.study.prefix)
         for name, table in part.tables.items():

@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from tlprotocols.config.schema import Config
 from tlprotocols.launching.backend import OnEvent
 from tlprotocols.lr_schedule import slow_layers
 from tlprotocols.planning.cost import Cost
@@ -176,10 +177,7 @@ def overview(planned: Plan, costs: Cost, width: int = 120) -> Table:
         by.setdefault((run.base or run.config.base.digest, str(run.config.n_per_class)), []).append(run)
     states = {group: Counter(planned.state(run) for run in runs) for group, runs in by.items()}
     shown = {"base": [_base(planned, weights, runs[0]) for (weights, _), runs in by.items()]}
-    shown["of"] = [
-        f"split {runs[0].config.split} half {runs[0].config.target} seed {runs[0].config.seed}" if runs[0].base else ""
-        for runs in by.values()
-    ]
+    shown["of"] = [_half(planned.runs[runs[0].base].config) if runs[0].base else "" for runs in by.values()]
     shown |= {"n": [n for _, n in by], "runs": [str(len(runs)) for runs in by.values()]}
     for state in ("finished", "running", "failed", "to_run"):
         if state not in ("running", "failed") or any(count[state] for count in states.values()):
@@ -189,6 +187,12 @@ def overview(planned: Plan, costs: Cost, width: int = 120) -> Table:
     table = _fitted(shown, width, whole=set(shown) - {"base", "of"})
     table.caption = f"hours are {GUESS}: no such run has finished here yet" if costs.guessed else None
     return table
+
+
+def _half(config: Config) -> str:
+    """What a base network learned."""
+    what = f"all of {config.dataset.name}" if config.classes.name == "all" else f"half {config.target}"
+    return f"split {config.split} {what} seed {config.seed}"
 
 
 def _base(planned: Plan, weights: str | None, run: Run) -> str:
@@ -246,9 +250,8 @@ def _fitted(shown: Mapping[str, Sequence[str]], width: int, whole: Collection[st
     table = Table(caption_justify="left")
     for name in shown:
         justify: Any = "left" if name in ("run", "protocol", "warning", "base", "of") else "right"
-        table.add_column(
-            name, justify=justify, no_wrap=name in whole, overflow="fold", min_width=16 if name == "base" else 3
-        )
+        least = 16 if name == "base" else 3  # an id is not folded
+        table.add_column(name, justify=justify, no_wrap=name in whole, overflow="fold", min_width=least)
     for line in zip(*shown.values(), strict=True):
         table.add_row(*line)
     table.width = min(width, _width(shown)) if _width(shown) > width else None

@@ -24,6 +24,8 @@ from rich.progress import (
 from rich.table import Table
 
 from tlprotocols.config.schema import Config
+from tlprotocols.images import source
+from tlprotocols.images.splits import target_classes
 from tlprotocols.launching.backend import OnEvent
 from tlprotocols.lr_schedule import slow_layers
 from tlprotocols.planning.cost import Cost
@@ -66,7 +68,8 @@ class Terminal:
         total = {run.id: run.image_passes for run in planned.to_run}
         bar, below = self._bar(), Progress(TextColumn("  {task.description}"), console=self.console)
         lines: dict[str, TaskID] = {}  # of runs that are executed now, below the bar
-        with Live(Group(bar, below) if self.console.is_terminal else bar, console=self.console, refresh_per_second=4):
+        both = Live(Group(bar, below), console=self.console, refresh_per_second=4)
+        with both if self.console.is_terminal else bar:
             task = bar.add_task("training", total=sum(total.values()), unit="image passes", visible=False)
 
             def on_event(what: str, run: Run | None, detail: object) -> None:
@@ -122,6 +125,9 @@ class Terminal:
             self.print(f"{planned.name(planned.runs[id])}: {where}")
         if len(planned.running) > MOST_ROWS:
             self.print(f"{len(planned.running) - MOST_ROWS} more are running or queued")
+        if any(run.config.classes_shown for run in planned.requested):
+            for line in classes_of(planned):
+                self.print(line)
         print(summary(planned, costs, parallel))
 
     def failures(self, planned: Plan, failed: Mapping[str, str], logs: Callable[[Run], list[str]]) -> None:
@@ -131,6 +137,21 @@ class Terminal:
             self.print(f"[red]failed[/red] {planned.name(run)}: {reason}")
             found = logs(run)
             self.print(f"       log: {', '.join(found)}" if found else "       it never began")
+
+
+def classes_of(planned: Plan) -> list[str]:
+    """Source and target classes of every class split of a plan: what base networks learn, and what runs learn."""
+    lines: dict[str, None] = {}
+    for run in planned.requested:
+        base = planned.runs[run.base] if run.base else None
+        split = f"{run.config.dataset.name} split {run.config.split}"
+        for role, one in (("source", base), ("target", run)):
+            if one is not None:
+                known = source(one.config.dataset, one.config.machine.image_cache).classes
+                names = [known[label] for label in target_classes(one.config, known)]
+                half = f"half {one.config.target}, {len(names)} classes"
+                lines[f"{split} {role} ({half}): {', '.join(names)}"] = None
+    return list(lines)
 
 
 def progress_of(run: Run) -> str:
@@ -184,7 +205,7 @@ def overview(planned: Plan, costs: Cost, width: int = 120) -> Table:
             shown[state.replace("_", " ")] = [str(count[state]) for count in states.values()]
     remaining = ([run for run in runs if planned.state(run) == "to_run"] for runs in by.values())
     shown["image passes"] = [f"{sum(run.image_passes for run in runs):,}" for runs in remaining]
-    table = _fitted(shown, width, whole=set(shown) - {"base", "of"})
+    table = _fitted(shown, width, whole=set(shown) - {"of"})
     table.caption = f"hours are {GUESS}: no such run has finished here yet" if costs.guessed else None
     return table
 
@@ -198,7 +219,7 @@ def _half(config: Config) -> str:
 def _base(planned: Plan, weights: str | None, run: Run) -> str:
     if run.base is None:
         return f"weights {weights}" if weights else "none"
-    return f"{run.base} {planned.state(planned.runs[run.base]).replace('_', ' ')}"
+    return f"{run.base}\n{planned.state(planned.runs[run.base]).replace('_', ' ')}"
 
 
 def table(planned: Plan, rows: Sequence[Row | None], width: int = 120) -> Table:
@@ -242,7 +263,8 @@ def _columns(planned: Plan, rows: Sequence[Row]) -> list[str]:
 
 def _width(shown: Mapping[str, Sequence[str]]) -> int:
     """Characters of a table: of each column its widest text, a border, and a space on either side."""
-    return 1 + sum(3 + max(map(len, [name, *texts])) for name, texts in shown.items())
+    columns = ([line for text in [name, *texts] for line in text.split("\n")] for name, texts in shown.items())
+    return 1 + sum(3 + max(map(len, lines)) for lines in columns)
 
 
 def _fitted(shown: Mapping[str, Sequence[str]], width: int, whole: Collection[str]) -> Table:
@@ -250,8 +272,7 @@ def _fitted(shown: Mapping[str, Sequence[str]], width: int, whole: Collection[st
     table = Table(caption_justify="left")
     for name in shown:
         justify: Any = "left" if name in ("run", "protocol", "warning", "base", "of") else "right"
-        least = 16 if name == "base" else 3  # an id is not folded
-        table.add_column(name, justify=justify, no_wrap=name in whole, overflow="fold", min_width=least)
+        table.add_column(name, justify=justify, no_wrap=name in whole, overflow="fold", min_width=3)
     for line in zip(*shown.values(), strict=True):
         table.add_row(*line)
     table.width = min(width, _width(shown)) if _width(shown) > width else None

@@ -143,6 +143,11 @@ def _execute(attempt: Attempt) -> Row:
         row["probe_top1"] = linear_probe.probe(net, config, *probed(config, where, attempt.log))
     kept = attempt.role == "base" or config.keep_weights
     row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if kept else None
+    if config.predictions:
+        from tlprotocols.training import predictions  # needs pandas, which other runs do without
+
+        parts = {"val": data.val, "test": data.test}
+        predictions.save(paths.predictions, net, config, {name: part for name, part in parts.items() if part})
     row["peak_memory_mb"] = round(peak_memory_mb(net, config, data.train), 3)  # the last use of the network
     row |= {"seconds": round(time.monotonic() - started, 3), "device": device_name(where.type)}
     row |= {"role": attempt.role, "log": str(paths.log.relative_to(paths.results)), **labels(attempt)}

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Callable
 
+LISTED = 20  # bad images by name in a message
+
 
 class ConfigError(ValueError):
     """A value that cannot be used: says the key, the value, what is legal and the next step, in one line."""
@@ -14,6 +16,25 @@ class ConfigError(ValueError):
     def __str__(self) -> str:
         key, value, legal = self.args
         return f"{key}={'null' if value == 'None' else value}: {legal}"
+
+
+class BadImages(ConfigError):
+    """Files that cannot be read as images, and why, all that were found."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+        (first, why), count = next(iter(files.items())), len(files)
+        if count == 1:
+            legal = f"cannot be read as an image ({why}); fix or delete this file, or say dataset.on_bad_image=skip"
+            super().__init__("dataset.root", first, legal)
+            return
+        named = ", ".join(f"{file} ({why})" for file, why in list(files.items())[:LISTED])
+        more = f" and {count - LISTED} more" if count > LISTED else ""
+        legal = f"{count} files cannot be read as images: {named}{more}; fix or delete them, or say"
+        super().__init__("dataset.root", os.path.commonpath(files), f"{legal} dataset.on_bad_image=skip")
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, str]]]:
+        return BadImages, (self.files,)
 
 
 class RunsFailed(RuntimeError):

@@ -110,6 +110,9 @@ class Dataset:
     val_per_class: int = factor(
         "last training images of a class that are its validation images, if it needs some", low=1
     )
+    on_bad_image: str = setting(
+        "a file that cannot be decoded stops the sweep, or is left out", choices=("error", "skip"), legacy="error"
+    )
     val_from_train: bool = factor("validate on training images; its own held-out images are test images", legacy=False)
     fingerprint: str = factor("digest of class names, file names and content; filled in when images are listed")
 

@@ -123,7 +123,10 @@ def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame"
     if not query:
         return table
     try:
-        found = table.query(query)
+        mask = table.eval(query)
+        if str(getattr(mask, "dtype", "")) not in ("bool", "boolean"):
+            raise TypeError("it does not say yes or no to each row")
+        return table[mask]
     except Exception as error:  # pandas lets through whatever its parser and its operators raise
         columns = ", ".join(key for key in table if key in FACTORS and "." not in key)
         why = " ".join(str(error).split())
@@ -131,7 +134,6 @@ def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame"
             f"query={query}: is no query of this table ({why}); columns are {columns}, ...;"
             " one with a dot needs backticks, as in `lr.high` == 0.01"
         ) from error
-    return found if hasattr(found, "columns") else table.head(0)
 
 
 def import_rows(table: str | os.PathLike[str], results: str | os.PathLike[str]) -> int:

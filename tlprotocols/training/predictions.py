@@ -8,14 +8,14 @@ import pandas as pd
 import torch
 
 from tlprotocols.config.schema import Config
-from tlprotocols.images.augment import centre_draws, crop_and_flip, normalize
+from tlprotocols.images.augment import centre_draws
 from tlprotocols.images.cache import ImageCache
 from tlprotocols.images.folders import ImageFiles
 from tlprotocols.images.splits import part_of, target_classes
 from tlprotocols.records import write_atomic
-from tlprotocols.training.loop import EVALUATED_AT_ONCE, Images
+from tlprotocols.training.loop import Images, at_once, cut
 from tlprotocols.training.models import Network
-from tlprotocols.training.shards import arithmetic
+from tlprotocols.training.shards import logits
 
 
 @torch.no_grad()
@@ -23,12 +23,11 @@ def probabilities(net: Network, config: Config, images: Images) -> np.ndarray:
     """Probabilities (N, classes), float32, on the middle crops, dropout off: of the same logits as the accuracy."""
     net.eval()
     draws, found = centre_draws(config.dataset, len(images)).to(images.device), []
-    for start in range(0, len(images), EVALUATED_AT_ONCE):
-        which = slice(start, start + EVALUATED_AT_ONCE)
-        crops = crop_and_flip(images[which][0], draws[which], config.dataset)
-        with arithmetic(config, images.device):
-            logits = net(normalize(crops, config.dataset)).float()
-        found.append(logits.softmax(1).cpu())
+    several = at_once(config.dataset)
+    for start in range(0, len(images), several):
+        which = slice(start, start + several)
+        answers = logits(net, cut(images[which][0], draws[which], config), config)
+        found.append(answers.softmax(1).cpu())
     return torch.cat(found).numpy()  # type: ignore[no-any-return]
 
 

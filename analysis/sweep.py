@@ -93,7 +93,7 @@ def intervals(wide: pd.DataFrame) -> pd.DataFrame:
         factor, shift = math.sqrt(common.shape[1] / (common.shape[1] - 1)), common.mean(axis=1) - common.mean().mean()
     shifted = values.sub(shift, axis=0)
     count, mean, sd = shifted.count(), shifted.mean(), shifted.std(ddof=1)
-    half = factor * sd / np.sqrt(count) * stats.t.ppf(0.975, (count - 1).clip(lower=1))
+    half = factor * sd / np.sqrt(count.clip(lower=1)) * stats.t.ppf(0.975, (count - 1).clip(lower=1))
     half = half.where(count > 1)
     return pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half})
 

@@ -93,6 +93,8 @@ def freezing_by_size(rows: pd.DataFrame) -> "pd.Series[Any]":
     for n in _numbers(rows):
         levels = at(wide, n, [0, *FROZEN])
         found[n] = levels[FROZEN].mean(axis=1) - levels[0]
+    if len(found) < 2:
+        raise Missing("Needs two or more numbers of images per class.")
     return slopes(pd.DataFrame(found).dropna())
 
 

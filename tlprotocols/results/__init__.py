@@ -30,7 +30,9 @@ LABELS = ("protocol", "sweep", "dataset_folder", "classes_digest")  # what a row
 MEASURED = (  # columns of a row beside its factors, in its order
     *("run_id", "base_id", "base_weights", "base_top1", "base_collapsed", "base_diverged"),
     *("train_loss", "train_eval_loss", "train_top1", "val_loss", "val_top1", "val_top1_even", "val_top1_odd"),
-    *("test_top1", "test_loss", "test_images", "val_top1_best", "val_top1_mean10", "collapsed", "diverged"),
+    *("test_top1", "test_loss", "test_images", "val_top1_best", "val_top1_mean10"),
+    *("epochs_to_near_best", "epochs_to_first_fall", "collapsed", "diverged"),
+    *("features_cached", "trainable_parameters"),
     *("classes_learned", "train_images", "epochs_trained", "updates", "images_per_second", "weights_digest"),
     *("seconds", "device", "role", "log", *LABELS, "command", "job", "commit"),
     *("tlprotocols", "torch", "python", "host", "date"),

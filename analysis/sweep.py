@@ -31,7 +31,8 @@ def swept(rows: pd.DataFrame) -> list[str]:
     names = {key.removesuffix(".name") for key, about in keys() if about["factor"]}
     if "protocol" in rows and rows["protocol"].notna().all():  # where some run has no name, the factors say more
         names.add("protocol")
-    candidates = [c for c in rows if (c in names or str(c).startswith("lr.layers.")) and c not in REPLICATES]
+    columns = [str(column) for column in rows]
+    candidates = [c for c in columns if (c in names or c.startswith("lr.layers.")) and c not in REPLICATES]
     texts = rows[candidates].astype(str)
     kept = sorted((c for c in candidates if texts[c].nunique() > 1), key=_rank)
     for column in reversed(kept[:]):

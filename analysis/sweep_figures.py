@@ -101,10 +101,11 @@ def _panel(ax: Axes, part: pd.DataFrame, seen: View, value: str) -> None:
     lines = list(seen.rows["line"].unique())
     wide = part.groupby(["unit", "seed", "line", "level"])[value].mean().unstack(["line", "level"])
     points = sweep.intervals(wide)
+    cells: Any = points.index
     for number, (line, colour) in enumerate(zip(lines, COLOURS, strict=False)):
-        own = points.loc[[cell for cell in points.index if cell[0] == line]]
-        own = own.iloc[np.argsort([places[level] for _, level in own.index])]
-        x = np.array([places[level] for _, level in own.index], dtype=float)
+        levels_here = sorted((level for name, level in cells if name == line), key=places.__getitem__)
+        own = points.loc[[(line, level) for level in levels_here]]
+        x = np.array([places[level] for level in levels_here], dtype=float)
         numeric = sweep.is_numeric(levels)
         x += (number - (len(lines) - 1) / 2) * (0.06 if numeric else 0.8 / len(lines))
         if numeric:
@@ -113,7 +114,7 @@ def _panel(ax: Axes, part: pd.DataFrame, seen: View, value: str) -> None:
             ax.bar(x, own["mean"], 0.72 / len(lines), color=colour, label=line)
         ends = colour if numeric else "black"
         ax.vlines(x, own["low"].fillna(own["mean"]), own["high"].fillna(own["mean"]), color=ends, linewidth=1.1)
-        failed = [any(_failed(part, line, level)) for _, level in own.index]
+        failed = [any(_failed(part, line, level)) for level in levels_here]
         ax.plot(x[failed], own["mean"][failed], "o", color="white", markeredgecolor="black", markersize=3.5, zorder=4)
     if value == "accuracy" and len(points):
         _ring(ax, points, places, lines, sweep.is_numeric(levels))
@@ -134,7 +135,8 @@ def _failed(part: pd.DataFrame, line: str, level: str) -> "pd.Series[bool]":
 
 def _ring(ax: Axes, points: pd.DataFrame, places: dict[str, int], lines: list[str], numeric: bool) -> None:
     """Mark the best cell of a panel."""
-    line, level = points["mean"].idxmax()  # type: ignore[misc]
+    best: Any = points["mean"].idxmax()
+    line, level = best
     pitch = 0.06 if numeric else 0.8 / len(lines)
     x = places[level] + (lines.index(line) - (len(lines) - 1) / 2) * pitch
     ax.plot(x, points["mean"].max(), "o", color="none", markeredgecolor="black", markersize=8, markeredgewidth=0.9)
@@ -210,7 +212,7 @@ def _with_curves(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 def study(table: pd.DataFrame, curves: pd.DataFrame) -> Study:
     """The figures and tables of this table, whatever it varies. `curves` as of `tlprotocols.results.load_curves`."""
     factors = sweep.swept(table)
-    varied = tuple(key for key in table if table[key].map(sweep.text).nunique() > 1)
+    varied = tuple(str(key) for key in table if table[key].map(sweep.text).nunique() > 1)
     shown = factors or ["n_per_class"]
     main = next((f for f in shown if f != "n_per_class"), "n_per_class")
     figures = [

@@ -21,7 +21,7 @@ SCRATCH = {"layers": 0, "high_lr_layers": 8, "decay_epochs": 6, "protocol": "scr
 def rows(*cells: dict[str, Any], splits: int = 4, seeds: int = 1, noise: float = 0.0) -> pd.DataFrame:
     """A row per cell, split and seed. A split is 5 points better than the one before, in all cells."""
     draw = np.random.default_rng(3)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for cell, split, seed in itertools.product(cells, range(splits), range(seeds)):
         line = {"dataset": "glyphs", "model": "alexnet_small", "n_per_class": 10, "freeze": 0, "lr.step": 6}
         line |= FINE_TUNE | {"split": split, "target": "B", "seed": seed} | cell
@@ -35,7 +35,7 @@ def prepared(table: pd.DataFrame) -> pd.DataFrame:
     return sweep_figures.study(table, pd.DataFrame()).rows(table)
 
 
-FIRST = [{"layers": layers, "n_per_class": n} for layers in (4, 5, 6, 7) for n in (10, 50)]
+FIRST: list[dict[str, Any]] = [{"layers": layers, "n_per_class": n} for layers in (4, 5, 6, 7) for n in (10, 50)]
 
 
 def test_factors_that_follow_from_others_do_not_name_cells():
@@ -79,7 +79,7 @@ def test_width_of_a_paired_interval_is_that_of_the_differences():
 
 
 def test_the_best_cell_and_those_that_cannot_be_told_from_it():
-    cells = [{"layers": 5, "mean": 50}, {"layers": 6, "mean": 50.2}, {"layers": 7, "mean": 30}]
+    cells: list[dict[str, Any]] = [{"layers": 5, "mean": 50}, {"layers": 6, "mean": 50.2}, {"layers": 7, "mean": 30}]
     table = prepared(rows(*cells, noise=1.0))
     line = sweep.best(table, ["layers"]).iloc[0]
     assert {line["best"], line["not_told_apart"]} == {"layers=5", "layers=6"}
@@ -126,7 +126,7 @@ def test_runs_that_collapsed_are_hollow():
     table.loc[table["layers"] == 6, "collapsed"] = True
     figure = sweep_figures.draw(prepared(table), ["layers"], "layers", "accuracy", "title")
     hollow = [line for line in figure.axes[0].lines if line.get_color() == "white"]
-    assert [list(line.get_xdata()) for line in hollow] == [[1.0]]
+    assert [np.asarray(line.get_xdata()).tolist() for line in hollow] == [[1.0]]
     assert "Hollow" in sweep_figures.caption(prepared(table), ["layers"], "layers", "accuracy")
 
 
@@ -151,7 +151,7 @@ def test_curves_are_drawn_where_runs_have_one():
     assert "curves" in names
     assert "curves" not in [figure.name for figure in sweep_figures.study(table, pd.DataFrame()).figures]
     figure = sweep_figures.draw_curves(prepared(table), ["layers"], pd.DataFrame(points))
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2]
+    assert [len(np.asarray(line.get_xdata())) for line in figure.axes[0].lines] == [2]
 
 
 def test_the_papers_sections_stand_before_the_sweep_where_rows_speak_to_them():

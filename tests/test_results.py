@@ -143,7 +143,7 @@ SETTINGS = {
     "sweep": "pets",
     "results_dir": "there",
 }
-NEEDS = {"base.weights": ("base=weights", "base.weights=somewhere")}  # what a setting is of
+NEEDS: dict[str, tuple[str, ...]] = {"base.weights": ("base=weights", "base.weights=somewhere")}  # what a setting is of
 NEEDS |= {"dataset.on_bad_image": ("dataset=folder",)}
 NEEDS |= {"base.dataset.on_bad_image": ("base=dataset", "base.dataset=folder")}
 FILLED_IN = {"protocol", "command"}  # labels

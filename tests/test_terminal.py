@@ -2,13 +2,13 @@
 
 import dataclasses
 import io
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from tlprotocols.config.identity import factors, run_id
 from tlprotocols.launching import terminal
+from tlprotocols.planning.cost import Cost
 from tlprotocols.planning.plan import Plan, Run
 from tlprotocols.records import files
 
@@ -25,9 +25,9 @@ def planned(configs):
 
 
 def printed(table, width):
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table)
-    return console.file.getvalue()
+    file = io.StringIO()
+    Console(file=file, width=width).print(table)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -81,7 +81,7 @@ def test_a_failed_run_of_a_cell_is_counted(plain):
 
 def test_the_progress_of_a_run_is_the_last_line_of_its_log(plain, tmp_path):
     config = dataclasses.replace(plain("epochs=8"), results_dir=str(tmp_path))
-    run = SimpleNamespace(config=config)
+    run = Run(run_id(config), config, "run", None, 10, 10)
     assert terminal.progress_of(run) == ""
     files(config).folder.mkdir(parents=True)
     files(config).log.write_text("2026-01-01 10:00:00 epoch 3 train_loss 1.234 val_loss 2 val_top1 0.5\n")
@@ -94,5 +94,5 @@ def test_the_classes_of_a_base_are_named_by_its_own_half(cfg):
     from tlprotocols.planning.plan import plan
 
     made = plan([cfg("layers=5", "target=B")])
-    shown = terminal.overview(made, SimpleNamespace(guessed=False), 120)
+    shown = terminal.overview(made, Cost({}, False), 120)
     assert list(shown.columns[1].cells) == ["split 0 half A seed 0"]

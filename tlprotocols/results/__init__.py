@@ -125,10 +125,10 @@ def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame"
     if not query:
         return table
     try:
-        mask = table.eval(query)
+        mask: Any = table.eval(query)
         if str(getattr(mask, "dtype", "")) not in ("bool", "boolean"):
             raise TypeError("it does not say yes or no to each row")
-        return table[mask]
+        return typing.cast("pandas.DataFrame", table[mask])
     except Exception as error:  # pandas lets through whatever its parser and its operators raise
         columns = ", ".join(key for key in table if key in FACTORS and "." not in key)
         why = " ".join(str(error).split())

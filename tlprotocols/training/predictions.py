@@ -28,7 +28,7 @@ def probabilities(net: Network, config: Config, images: Images) -> np.ndarray:
         which = slice(start, start + several)
         answers = logits(net, cut(images[which][0], draws[which], config), config)
         found.append(answers.softmax(1).cpu())
-    return torch.cat(found).numpy()  # type: ignore[no-any-return]
+    return torch.cat(found).numpy()
 
 
 def save(path: Path, net: Network, config: Config, parts: dict[str, Images]) -> None:

@@ -77,7 +77,10 @@ class Study:
             return self.published()
         if table.empty:
             raise Missing("The table has no rows.")
-        candidates = table.query(self.query) if self.query else table
+        try:
+            candidates = table.query(self.query) if self.query else table
+        except pd.errors.UndefinedVariableError:  # a table that is older than a factor, or has a part of the columns
+            candidates = table.head(0)
         if candidates.empty:
             raise Missing(f"The table has no rows with {self.query}.")
         rows = _largest_group(candidates, self._fixed(table.columns)).copy()

@@ -93,6 +93,11 @@ def freezing_by_size(rows: pd.DataFrame) -> "pd.Series[Any]":
     for n in _numbers(rows):
         levels = at(wide, n, [0, *FROZEN])
         found[n] = levels[FROZEN].mean(axis=1) - levels[0]
+    return _over_sizes(found)
+
+
+def _over_sizes(found: "dict[Size, pd.Series[Any]]") -> "pd.Series[Any]":
+    """Change from each n to the next larger one."""
     if len(found) < 2:
         raise Missing("Needs two or more numbers of images per class.")
     return slopes(pd.DataFrame(found).dropna())
@@ -115,7 +120,7 @@ def gap_over_layers(rows: pd.DataFrame) -> "pd.Series[Any]":
 
 def gap_over_layers_by_size(rows: pd.DataFrame) -> "pd.Series[Any]":
     """Growth of that slope from each n to the next smaller one of 10, 25, 50."""
-    return -slopes(pd.DataFrame(_gap_slopes(rows)).dropna())
+    return -_over_sizes(_gap_slopes(rows))
 
 
 def _contrast(

@@ -249,7 +249,7 @@ def _columns(planned: Plan, rows: Sequence[Row]) -> list[str]:
     factors that follow from the name."""
     factors = [key for key in planned.varying if key not in REPLICATES]
     of_base = dict.fromkeys(key for row in rows for key in row if key.startswith("base."))
-    factors += [key for key in of_base if len({str(row[key]) for row in rows if row.get(key) is not None}) > 1]
+    factors += [key for key in of_base if len({str(row[key]) for row in rows if key in row}) > 1]
     named = {id: run.config.protocol for id, run in planned.runs.items() if id in planned.cells}
     if len(set(named.values())) < 2 or None in named.values():
         return factors

@@ -82,9 +82,9 @@ def load(
     places = [results] if isinstance(results, str | os.PathLike) else list(results)
     by_id = {row["run_id"]: row for place in reversed(places) for row in read_rows(Path(place).expanduser())}
     rows = [row for row in by_id.values() if bases or row.get("role", "run") == "run"]
-    kept = [row for row in (_completed(_present(row)) for row in rows) if _labelled(row, sweep, protocol)]
-    found = dict.fromkeys(key for row in (*rows, *kept) for key in row)
-    found |= dict.fromkeys(key for row in map(_completed, rows[:1]) for key in row)  # also where none is kept
+    completed = [_completed(_present(row)) for row in rows]
+    kept = [row for row in completed if _labelled(row, sweep, protocol)]
+    found = dict.fromkeys(key for row in (*rows, *completed) for key in row)  # of files first, in their order
     names = list(found) if rows else [*_factor_columns(), *MEASURED, *ADDED]
     columns = sorted(names, key=lambda name: name in ADDED)  # the last ones: no file has them in its order
     table = pandas.DataFrame(kept, columns=columns)

@@ -25,7 +25,15 @@ def made(cfg, tmp_path_factory):
     """A base and a run with a curve, weights and predictions, executed by way of their saved configurations."""
     folder = tmp_path_factory.mktemp("labels")
     config = cfg(
-        *("layers=5", "sweep=pets", "curve=true", "keep_weights=true", "predictions=true", f"results_dir={folder}")
+        *(
+            "layers=5",
+            "sweep=pets",
+            "curve=true",
+            "probe=true",
+            "keep_weights=true",
+            "predictions=true",
+            f"results_dir={folder}",
+        )
     )
     config = dataclasses.replace(config, command="tlprotocols -m layers=5")
     execute(base_of(config), "base")

@@ -30,16 +30,6 @@ from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import chosen, part_of, probed_classes, target_classes
 from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.randomness import stream
-from tlprotocols.training import (
-    best_epochs,
-    checkpoints,
-    features,
-    linear_probe,
-    models,
-    optimizers,
-    transfer,
-    weights_file,
-)
 from tlprotocols.records import (
     Files,
     Row,
@@ -49,6 +39,16 @@ from tlprotocols.records import (
     read_row,
     show_base_as_run,
     write_atomic,
+)
+from tlprotocols.training import (
+    best_epochs,
+    checkpoints,
+    features,
+    linear_probe,
+    models,
+    optimizers,
+    transfer,
+    weights_file,
 )
 from tlprotocols.training.checkpoints import State
 from tlprotocols.training.loop import Images, Score, evaluate, fit

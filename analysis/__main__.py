@@ -8,25 +8,33 @@ from analysis import report
 from analysis.frame import Missing
 from analysis.selection import SELECTIONS
 from analysis.studies import STUDIES
-from tlprotocols.results import load
+from tlprotocols.errors import until_pipe_closes
+from tlprotocols.results import load, load_curves, selected
 
 
 def main() -> None:
     """Write everything that the table has rows for, and print what is missing and which rows are not used."""
+    until_pipe_closes(_main)
+
+
+def _main() -> None:
     args = _arguments()
     try:
-        table = load(args.results)
-        collected = report.collect(table.query(args.query) if args.query else table, STUDIES, args.selection)
-    except (FileNotFoundError, Missing) as error:
+        table = selected(load(args.results), args.query)
+        curves = load_curves(args.results) if Path(args.results).expanduser().is_dir() else None
+        collected = report.collect(table, STUDIES, args.selection, curves)
+    except (FileNotFoundError, Missing, ValueError) as error:
         sys.exit(str(error))
     written = report.write(collected, args.out)
-    for part in collected.parts:
+    for part in collected.sections:
         for name, reason in part.missing.items():
             print(f"no {part.study.prefix}{name}: {reason}")
         for sentence in part.unused:
             print(f"{part.study.name} does not use {sentence}")
         for verdict, count in part.verdict_counts.items():
             print(f"{part.study.name}: {count} claims {verdict}")
+    for name, reason in collected.silent.items():
+        print(f"no section on {name}: {reason}")
     print(f"{len(written)} files -> {args.out}, first open {args.out / 'report.html'}")
 
 

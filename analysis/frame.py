@@ -39,7 +39,9 @@ def pick(rows: pd.DataFrame, **factors: Any) -> pd.DataFrame:
     for name, value in factors.items():
         picked = picked[picked[name].isin(value) if isinstance(value, list) else picked[name] == value]
     if picked.empty:
-        wanted = ", ".join(f"{name}={_join(v) if isinstance(v, list) else v}" for name, v in factors.items())
+        values = {name: v if isinstance(v, list) else [v] for name, v in factors.items()}
+        absent = {name: v for name, v in values.items() if not rows[name].isin(v).any()}  # what the table never has
+        wanted = ", ".join(f"{name}={_join(v)}" for name, v in (absent or values).items())
         raise Missing(f"No finished runs with {wanted}.")
     return picked
 

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib import figure as mpl
 from matplotlib import rc_context
 
-from analysis import panels
+from analysis import panels, sweep_figures
 from analysis.frame import Missing
 from analysis.panels import Comparison, LevelFigure
 from analysis.provenance import facts
@@ -83,25 +83,52 @@ class StudyReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The studies, and how many rows of the table belong to none of them."""
+    """The studies that the rows speak to, and the sweep itself."""
 
     parts: tuple[StudyReport, ...]
+    sweep: StudyReport
     rows: int
-    rows_in_no_study: int
+    rows_in_no_study: int  # of a paper
     selection: str
+    silent: dict[str, str]  # studies that the rows do not speak to, and why
+
+    @property
+    def sections(self) -> tuple[StudyReport, ...]:
+        """The parts, then the sweep."""
+        return (*self.parts, self.sweep)
 
 
-def collect(table: pd.DataFrame, studies: Sequence[Study], selection: str = "all") -> Report:
+def collect(
+    table: pd.DataFrame, studies: Sequence[Study], selection: str = "all", curves: pd.DataFrame | None = None
+) -> Report:
     """Make everything that the table has rows for. Each study takes its rows from the whole table.
+
+    A study of a paper is in the report where the rows speak to it: some figure can be drawn, or some claim tested. A
+    study from published logs stands beside these, and the sweep itself, whatever it varies, is the last part.
 
     Raises:
         Missing: the table is empty.
     """
     if table.empty:
         raise Missing("The table has no rows.")
-    parts = tuple(_collect(study, table, selection) for study in studies)
-    used = {row for part in parts for row in part.used}
-    return Report(parts, len(table), len(table) - len(used), selection)
+    papers = [_collect(study, table, selection) for study in studies]
+    heard = {part.study.name for part in papers if part.study.reads_results and _speaks(part)}
+    shown = [part for part in papers if part.study.name in heard or (heard and not part.study.reads_results)]
+    own = _collect(sweep_figures.study(table, pd.DataFrame() if curves is None else curves), table, selection)
+    used = {row for part in shown for row in part.used}
+    silent = {
+        part.study.name: next(iter(part.missing.values()), "no claim can be tested")
+        for part in papers
+        if part not in shown and part.study.reads_results
+    }
+    left = len(table) - len(used) if shown else 0
+    return Report(tuple(shown), own, len(table), left, selection, silent)
+
+
+def _speaks(part: StudyReport) -> bool:
+    """Whether the rows have something to say about a paper."""
+    tested = part.tables["claims"]["units"].fillna(0).gt(0).any() if "claims" in part.tables else False
+    return bool(tested or any(figure.figure for figure in part.figures))
 
 
 def _collect(study: Study, table: pd.DataFrame, selection: str) -> StudyReport:
@@ -117,7 +144,8 @@ def _collect(study: Study, table: pd.DataFrame, selection: str) -> StudyReport:
             tables[spec.name] = spec.make(rows, selection)
         except Missing as reason:
             missing[spec.name] = str(reason)
-    tables["claims"] = evaluate(study.claims, rows)
+    if study.claims:
+        tables["claims"] = evaluate(study.claims, rows)
     part = StudyReport(study, figures, tables, missing)
     if not study.reads_results:
         return part
@@ -141,7 +169,7 @@ def write(report: Report, out: Path) -> list[Path]:
     """Write figures as SVG and PNG, tables as csv, and report.html; return the files."""
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for part in report.parts:
+    for part in report.sections:
         for figure in part.figures:
             written += figure.save(out, part.study.prefix)
         for name, table in part.tables.items():

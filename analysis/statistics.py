@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.frame import Missing
+
 SPREAD = 1e-12  # a standard deviation up to this counts as zero: t is undefined, the sign-flip test is not
 RESAMPLES = 2**14  # sign flips: exact for up to 14 units, random beyond
 
@@ -119,6 +121,12 @@ def units_needed(distance: float, sd: float, alpha: float, power: float = 0.8, m
 
 
 def slopes(wide: pd.DataFrame) -> "pd.Series[Any]":
-    """Per row, the least-squares slope over the columns, which count as 0, 1, 2, ..."""
+    """Per row, the least-squares slope over the columns, which count as 0, 1, 2, ...
+
+    Raises:
+        Missing: there are fewer than two.
+    """
+    if wide.shape[1] < 2:
+        raise Missing("A slope needs two or more levels, or numbers of images per class.")
     x = np.arange(wide.shape[1]) - (wide.shape[1] - 1) / 2
     return pd.Series(wide.to_numpy() @ x / (x @ x), wide.index)

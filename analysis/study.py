@@ -77,7 +77,10 @@ class Study:
             return self.published()
         if table.empty:
             raise Missing("The table has no rows.")
-        candidates = table.query(self.query) if self.query else table
+        try:
+            candidates = table.query(self.query) if self.query else table
+        except pd.errors.UndefinedVariableError:  # a table that is older than a factor, or has a part of the columns
+            candidates = table.head(0)
         if candidates.empty:
             raise Missing(f"The table has no rows with {self.query}.")
         rows = _largest_group(candidates, self._fixed(table.columns)).copy()
@@ -88,20 +91,24 @@ class Study:
         return rows
 
     def unused(self, table: pd.DataFrame) -> list[str]:
-        """For each factor in which rows outside the study differ from its rows: how many, and their values."""
+        """For each factor in which rows outside the study differ from its rows: how many, and their values.
+
+        A row counts once, under the first such factor.
+        """
         if not self.reads_results:
             return []
         rows = self.rows(table)
-        others = table.drop(rows.index)
+        left = table.drop(rows.index)
         sentences = []
         for key in self._fixed(table.columns):
-            values = sorted(set(others[key].dropna().astype(str)) - set(rows[key].dropna().astype(str)))
+            values = sorted(set(left[key].dropna().astype(str)) - set(rows[key].dropna().astype(str)))
             if values:
-                count = int(others[key].astype(str).isin(values).sum())
+                differ = left[key].astype(str).isin(values)
                 own = next(iter(rows[key].dropna().astype(str)), "none")
-                sentences.append(f"{count} rows with {key}={','.join(values)} (this study: {own})")
-        if len(others) and not sentences:
-            sentences.append(f"{len(others)} rows with other combinations of the same values")
+                sentences.append(f"{int(differ.sum())} rows with {key}={','.join(values)} (this study: {own})")
+                left = left[~differ]
+        if len(left):
+            sentences.append(f"{len(left)} rows with other combinations of the same values")
         return sentences
 
     def _fixed(self, columns: Iterable[str]) -> list[str]:

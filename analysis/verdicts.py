@@ -2,7 +2,7 @@
 
 A verdict is *supported* or *contradicted* where the Holm-adjusted p value is below 0.05, and *undecided* otherwise:
 then `more_data` says how many units would decide it if the observed effect were the true one. Facts and arithmetic have
-no p value.
+no p value and no verdict: they are `true` or `false`.
 """
 
 import math
@@ -53,7 +53,8 @@ def _row(claim: Claim, evidence: Evidence | Missing, p_holm: float, alpha: float
     is_fact = not evidence.units
     row |= {"p": math.nan if is_fact else evidence.p, "p_holm": p_holm}
     decided = is_fact or p_holm < ALPHA
-    verdict = ("supported" if evidence.p_for < evidence.p_against else "contradicted") if decided else "undecided"
+    words = ("true", "false") if is_fact else ("supported", "contradicted")
+    verdict = words[evidence.p_for >= evidence.p_against] if decided else "undecided"
     more = [] if decided else [more_data(evidence, alpha, claim.units)]
     if evidence.missing_sizes:
         more.append(f"Not tested at n={', '.join(map(str, evidence.missing_sizes))}.")

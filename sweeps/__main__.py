@@ -9,12 +9,17 @@ from pathlib import Path
 
 from tlprotocols.__main__ import main as run
 from tlprotocols.config import studies
+from tlprotocols.errors import until_pipe_closes
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
     """The command line: a name, then whatever `python -m tlprotocols` takes."""
+    until_pipe_closes(_main)
+
+
+def _main() -> None:
     names = sorted(file.stem for file in HERE.glob("*.yaml"))
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(f"{__doc__}\nstudies and sweeps:")

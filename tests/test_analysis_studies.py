@@ -74,10 +74,9 @@ def test_each_study_takes_its_own_rows(table: pd.DataFrame):
 def test_no_row_is_dropped_silently(table: pd.DataFrame):
     collected = report.collect(table, (PLESTED, WIDTH_STUDY))
     assert collected.rows_in_no_study == 3
-    assert collected.parts[0].unused == (
-        "19 rows with dataset=cifar10,glyphs (this study: imagenet)",
-        "8 rows with model.width=0.25 (this study: 1.0)",
-    )
+    paper = collected.parts[0]
+    assert paper.unused == ("19 rows with dataset=cifar10,glyphs (this study: imagenet)",)  # of which 8 are narrower
+    assert len(paper.used) + 19 == collected.rows
     assert "3 of the runs belong to no study here" in report.html(collected)
 
 
@@ -101,8 +100,9 @@ def test_files_of_studies_do_not_collide(table: pd.DataFrame, tmp_path: Path):
 
 
 def test_a_study_without_rows_says_so(table: pd.DataFrame):
-    part = report.collect(table.query("dataset == 'imagenet'"), (WIDTH_STUDY,)).parts[0]
-    assert part.missing == {"rows": "The table has no rows with dataset == 'cifar10'."}
+    collected = report.collect(table.query("dataset == 'imagenet'"), (WIDTH_STUDY,))
+    assert list(collected.silent.values()) == ["The table has no rows with dataset == 'cifar10'."]
+    assert [part.study.name for part in collected.sections] == ["sweep"]
 
 
 def test_general_modules_name_no_study():

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the top; rooms of one floor do not know each other
     ("analysis", "sweeps", "benchmarks"),
     ("tlprotocols.__main__", "hydra_plugins"),
-    ("tlprotocols.launching",),
+    ("tlprotocols.launching", "tlprotocols.predict"),
     ("tlprotocols.planning", "tlprotocols.training"),
     ("tlprotocols.migrate",),
     ("tlprotocols.images", "tlprotocols.results"),
@@ -31,7 +31,14 @@ FLOORS = (  # from the top; rooms of one floor do not know each other
     ("tlprotocols",),  # its version
 )
 INSIDE = {  # the same order between the modules of a room
-    "tlprotocols.config": (("help",), ("compose", "identity", "studies"), ("validate",), ("schema",), ("models",)),
+    "tlprotocols.config": (
+        ("help",),
+        ("compose", "studies"),
+        ("identity", "protocols"),
+        ("validate",),
+        ("schema",),
+        ("models",),
+    ),
     "tlprotocols.launching": (
         ("driver",),
         ("local", "slurm", "ray", "terminal"),

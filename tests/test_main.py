@@ -1,9 +1,13 @@
 """The command line, as typed in any folder: one line and exit code 2 for what cannot be run, and nothing written."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import CLASSES, ROOT
+from tlprotocols import __version__
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.config.validate import keys
 from tlprotocols.records import files
@@ -87,16 +91,66 @@ def test_a_damaged_image_stops_the_sweep_before_it_starts(typed, make_shapes, tm
     assert not (tmp_path / "results").exists()
 
 
+def test_all_damaged_images_are_named_at_once_or_left_out(typed, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree")
+    bad = [root / part / "003.png" for part in ("train/ant", "train/cat", "train/fox", "train/hen")]
+    for file in bad:
+        file.write_bytes(file.read_bytes()[:60])
+    ended = typed(f"dataset.root={root}", "layers=4", "target=A,B")
+    assert ended.returncode == 2
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"dataset.root={root / 'train'}: 4 files cannot be read as images: ")
+    assert all(str(file) in last for file in bad)
+    assert last.endswith("fix or delete them, or say dataset.on_bad_image=skip")
+    skipped = typed(f"dataset.root={root}", "layers=4", "dataset.on_bad_image=skip", "hydra.launcher.dry_run=true")
+    assert skipped.returncode == 0, skipped.stderr
+    assert all(str(file) in skipped.stdout + skipped.stderr for file in bad)
+    for file in bad:
+        file.unlink()
+    deleted = typed(f"dataset.root={root}", "layers=4", "hydra.launcher.dry_run=true")
+    ids = [re.findall(r"[0-9a-f]{16}", ended.stdout) for ended in (skipped, deleted)]
+    assert ids[0] == ids[1] != []  # the same runs as on a folder that never had these files
+
+
+@pytest.mark.parametrize("values", ["range(7,4)", "glob(*)", "range(4,4)"])
+def test_a_sweep_over_no_values_is_one_line(typed, tmp_path, values):
+    assert refused(typed(f"layers={values}"), tmp_path).startswith(f"layers={values}: has no value; list them")
+
+
+def test_the_version_and_the_classes_are_printed(command, tiny, tmp_path):
+    assert command("--version").stdout == f"tlprotocols {__version__}\n"
+    ended = command("-m", *tiny, "layers=4", "split=0,1", "--classes", f"results_dir={tmp_path / 'results'}")
+    lines = [line for line in ended.stdout.splitlines() if " source (" in line or " target (" in line]
+    assert [line.split(":")[0] for line in lines] == [
+        f"folder split {split} {role} (half {half}, 4 classes)"
+        for split in (0, 1)
+        for role, half in (("source", "A"), ("target", "B"))
+    ]
+    named = [set(line.partition(": ")[2].split(", ")) for line in lines]
+    assert named[0] | named[1] == named[2] | named[3] == set(CLASSES)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("module", ["tlprotocols.lr_schedule", "sweeps", "tlprotocols.results", "tlprotocols.predict"])
+def test_every_command_has_help_and_may_be_cut_by_head(module):
+    line = f"set -o pipefail; {sys.executable} -m {module} --help | true"
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert ended.returncode in (0, 141)
+    assert ended.stderr == ""
+
+
 def test_help_names_every_factor_in_a_line(command):
-    shown = command("--help").stdout
+    shown = command("--help").stdout  # no terminal: 80 columns
     groups = ("dataset", "model", "recipe", "base", "classes", "protocol")
     for name in groups:
         assert re.search(rf"^  {name} +\w+ \| ", shown, re.MULTILINE), name
     for key, about in keys():
-        if not (key.endswith((".name", ".fingerprint", ".digest")) or about["optional"]):
-            lines = [line for line in shown.splitlines() if line.startswith(f"  {key}=")]
-            assert len(lines) == 1, key
-            assert about["doc"] in lines[0]
+        filled_in = key.endswith((".name", ".fingerprint", ".digest")) or key in ("protocol", "command")
+        if not (filled_in or about["optional"]):
+            entries = [entry for entry in re.split(r"\n  (?=\S)", shown) if entry.startswith(f"{key}=")]
+            assert len(entries) == 1, key
+            assert about["doc"] in " ".join(entries[0].split())
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_the_configuration_can_be_printed(command):

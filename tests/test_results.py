@@ -143,11 +143,20 @@ SETTINGS = {
     "base.weights": "elsewhere",
     "base.dataset.root": "elsewhere",
     "base.dataset.download": "true",
+    "dataset.on_bad_image": "skip",
+    "base.dataset.on_bad_image": "skip",
     "curve": "true",
     "probe": "true",
+    "keep_weights": "true",
+    "predictions": "true",
+    "classes_shown": "true",
+    "sweep": "pets",
     "results_dir": "there",
 }
-NEEDS = {"base.weights": ("base=weights", "base.weights=somewhere")}  # what a setting is of
+NEEDS: dict[str, tuple[str, ...]] = {"base.weights": ("base=weights", "base.weights=somewhere")}  # what a setting is of
+NEEDS |= {"dataset.on_bad_image": ("dataset=folder",)}
+NEEDS |= {"base.dataset.on_bad_image": ("base=dataset", "base.dataset=folder")}
+FILLED_IN = {"protocol", "command"}  # labels
 NEEDS |= dict.fromkeys(("base.dataset.root", "base.dataset.download"), ("base=dataset", "base.dataset=cifar10"))
 
 
@@ -204,7 +213,7 @@ def test_the_machine_is_not_in_the_id(plain, key):
 
 def test_every_setting_and_every_factor_is_tried_here():
     assert set(OTHER) == set(FACTORS)
-    assert set(SETTINGS) == {key for key, about in keys() if not about["factor"]}
+    assert set(SETTINGS) | FILLED_IN == {key for key, about in keys() if not about["factor"]}
 
 
 @pytest.mark.parametrize("key", FACTORS)

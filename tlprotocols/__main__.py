@@ -15,9 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tlprotocols import __version__
 from tlprotocols.config.compose import CONF, explained, full_name
 from tlprotocols.config.validate import build
-from tlprotocols.errors import ConfigError, RunsFailed
+from tlprotocols.errors import ConfigError, RunsFailed, until_pipe_closes
 
 
 def run(config: DictConfig) -> float | None:
@@ -38,12 +39,7 @@ def run(config: DictConfig) -> float | None:
 
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 some runs failed, 2 the command cannot be run, 130 interrupted."""
-    try:
-        _main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read what we print has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    until_pipe_closes(_main)
 
 
 def _main() -> None:
@@ -52,6 +48,12 @@ def _main() -> None:
 
         print(text())
         return
+    if "--version" in sys.argv[1:]:
+        print(f"tlprotocols {__version__}")
+        return
+    if "--classes" in sys.argv[1:]:
+        sys.argv.remove("--classes")
+        sys.argv += ["hydra.launcher.dry_run=true", "classes_shown=true"]
     sys.argv[1:] = [full_name(argument) for argument in sys.argv[1:]]
     whole_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and leave as one line

@@ -1,5 +1,11 @@
 """The errors that a user can cause or must act on."""
 
+import os
+import sys
+from collections.abc import Callable
+
+LISTED = 20  # bad images by name in a message
+
 
 class ConfigError(ValueError):
     """A value that cannot be used: says the key, the value, what is legal and the next step, in one line."""
@@ -12,9 +18,38 @@ class ConfigError(ValueError):
         return f"{key}={'null' if value == 'None' else value}: {legal}"
 
 
+class BadImages(ConfigError):
+    """Files that cannot be read as images, and why, all that were found."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self.files = files
+        (first, why), count = next(iter(files.items())), len(files)
+        if count == 1:
+            legal = f"cannot be read as an image ({why}); fix or delete this file, or say dataset.on_bad_image=skip"
+            super().__init__("dataset.root", first, legal)
+            return
+        named = ", ".join(f"{file} ({why})" for file, why in list(files.items())[:LISTED])
+        more = f" and {count - LISTED} more" if count > LISTED else ""
+        legal = f"{count} files cannot be read as images: {named}{more}; fix or delete them, or say"
+        super().__init__("dataset.root", os.path.commonpath(files), f"{legal} dataset.on_bad_image=skip")
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, str]]]:
+        return BadImages, (self.files,)
+
+
 class RunsFailed(RuntimeError):
     """Some runs of a sweep failed; all others are finished."""
 
 
 class Stopped(RuntimeError):
     """A run was requested to stop, saved its state and can resume; this is no failure."""
+
+
+def until_pipe_closes(command: Callable[[], None]) -> None:
+    """Run a command line whose reader may leave before the end, as `head` does: that is no error."""
+    try:
+        command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from tlprotocols.config.schema import Config
-from tlprotocols.errors import ConfigError
+from tlprotocols.errors import ConfigError, until_pipe_closes
 
 
 def rate(config: Config, layer: str, epoch: int, losses: Sequence[float] = (), update: int = 0) -> float:
@@ -80,6 +80,13 @@ def slow_layers(config: Config) -> int:
 
 def main() -> None:
     """Print the table of the configuration on the command line, equal epochs folded."""
+    until_pipe_closes(_main)
+
+
+def _main() -> None:
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(f"{(__doc__ or '').strip()}\n\nOverrides are those of python -m tlprotocols; its --help lists them.")
+        return
     from tlprotocols.config.compose import load
 
     try:

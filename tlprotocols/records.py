@@ -53,7 +53,7 @@ class Files:
 
     @property
     def weights(self) -> Path:
-        """Of a base only."""
+        """Of a base, and of a run with keep_weights=true."""
         return self.folder / "weights.safetensors"
 
     @property
@@ -65,6 +65,16 @@ class Files:
     def curve(self) -> Path:
         """One line per epoch, if a curve was requested."""
         return self.folder / "curve.csv"
+
+    @property
+    def classes(self) -> Path:
+        """Names of the source and the target classes."""
+        return self.folder / "classes.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Probabilities of every evaluated image, if they were requested."""
+        return self.folder / "predictions.parquet"
 
     @property
     def failure(self) -> Path:
@@ -153,8 +163,8 @@ def read_row(path: Path) -> Row | None:
 def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
     """The row of a run that has left all that is needed of it: None if it must still run.
 
-    A curve and a probe if it should have them, and a base's weights, which other runs do not keep. `verify` compares
-    these with the digest in the row: a base whose weights are damaged, or have no digest, is trained again.
+    A curve, a probe and predictions if it should have them, and the weights of a base, or with `keep_weights`. `verify`
+    compares these with the digest in the row: a run whose weights are damaged, or have no digest, is trained again.
     """
     paths = files(config)
     row = read_row(paths.row)
@@ -164,7 +174,9 @@ def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
         return None
     if config.probe and row.get("probe_top1") is None:
         return None
-    if role != "base":
+    if config.predictions and not paths.predictions.exists():
+        return None
+    if role != "base" and not config.keep_weights:
         return row
     digest = row.get("weights_digest")
     whole = file_digest(paths.weights) == digest if verify else paths.weights.exists()
@@ -186,6 +198,26 @@ def show_base_as_run(config: Config) -> None:
     """Let the row of a base that a sweep also requests as a run appear in the table."""
     path = files(config).row
     write_atomic(path, json.dumps((read_row(path) or {}) | {"role": "run"}, indent=1))
+
+
+def add_sweep(config: Config) -> None:
+    """Let the row of a run that an earlier sweep finished belong to the sweep of this configuration, too."""
+    path = files(config).row
+    row = read_row(path)
+    if row is None or not config.sweep:
+        return
+    names = (row.get("sweep") or "").split(",")
+    if config.sweep not in names:
+        write_atomic(path, json.dumps(row | {"sweep": ",".join(filter(None, [*names, config.sweep]))}, indent=1))
+
+
+def read_classes(paths: Files) -> dict[str, Any]:
+    """Names of the classes of a run: `target`, those that it learned, and `source`, those of its base; empty if the run
+    is older than this file."""
+    try:
+        return dict(json.loads(paths.classes.read_bytes()))
+    except (OSError, ValueError):
+        return {}
 
 
 def recent_rows(results: Path, count: int) -> list[Row]:

@@ -8,10 +8,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
+from hydra.errors import HydraException
 
 from tlprotocols.config import studies
 from tlprotocols.config.compose import Composer
-from tlprotocols.errors import RunsFailed
+from tlprotocols.errors import ConfigError, RunsFailed
 
 
 @dataclass
@@ -37,6 +38,8 @@ class GridSweeper(BasicSweeper):
         assert self.launcher is not None
         assert self.config is not None
         by_sweep = self._cells(arguments)
+        if not any(by_sweep.values()):
+            raise _no_cells(arguments)
         jobs = self.launcher.launch([cell for cells in by_sweep.values() for cell in cells], initial_job_idx=0)
         if studies.requested and self.config.hydra.launcher.get("dry_run"):
             from tlprotocols.launching.driver import new_by_sweep
@@ -54,3 +57,18 @@ class GridSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         (cells,) = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)
         return {"grid": cells}
+
+
+def _no_cells(arguments: Sequence[str]) -> ConfigError:
+    """The error for a sweep over values of which there are none: an empty range, or a glob that fits no choice."""
+    for override in OverridesParser.create().parse_overrides(list(arguments)):
+        if not override.is_sweep_override():
+            continue
+        try:
+            values = list(override.sweep_iterator())
+        except (HydraException, AssertionError, ValueError):  # of a glob: only groups have choices
+            values = []
+        if not values:
+            key, text = override.key_or_group, str(override.input_line).partition("=")[2]
+            return ConfigError(key, text, f"has no value; list them, as in {key}=A,B, or range(4,8) for 4,5,6,7")
+    return ConfigError("command line", " ".join(arguments), "has no cells")

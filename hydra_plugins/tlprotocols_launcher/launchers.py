@@ -1,7 +1,11 @@
 """hydra/launcher=local, slurm and ray: they hand the whole sweep to the driver, each with its backend."""
 
+import shlex
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -39,7 +43,9 @@ class SweepLauncher(Launcher):
         from tlprotocols.launching.driver import sweep
 
         backend = self.backend()
-        rows = sweep([self.composer(overrides) for overrides in job_overrides], backend)
+        command = shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
+        configs = [replace(self.composer(overrides), command=command) for overrides in job_overrides]
+        rows = sweep(configs, backend)
         return [
             _returned(list(overrides), rows[number] if rows else None, waited=rows is not None)
             for number, overrides in enumerate(job_overrides)

@@ -1,11 +1,11 @@
 """From the command line to a `Config`: composition by Hydra, types and ranges by `validate`. OmegaConf stops here."""
 
 import copy
+import dataclasses
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -15,22 +15,12 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tlprotocols.config.identity import IDLE
+from tlprotocols.config.protocols import CONF as CONF
+from tlprotocols.config.protocols import READ, protocol_of
 from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import read, unknown, with_depths
 from tlprotocols.errors import ConfigError
-
-PACKAGE = Path(__file__).parents[1]
-CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())  # of a wheel, of a checkout
-
-
-def by_n(n: int | str, settings: Mapping[int | str, Any]) -> Any:
-    """The resolver `${by_n:${n_per_class},{10: 6, full: 5}}`: a value that goes with the size of the data set."""
-    if n not in settings:
-        raise ConfigError("n_per_class", n, f"must be one of {', '.join(map(str, settings))} with this protocol")
-    return settings[n]
-
-
-OmegaConf.register_new_resolver("by_n", by_n, replace=True)
 
 
 def load(*overrides: str, config_name: str = "config") -> Config:
@@ -100,7 +90,7 @@ class Composer:
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
         config.check()
-        return config
+        return dataclasses.replace(config, protocol=_label(config, template.protocol))
 
     def _parse(self, override: str) -> Override:
         if override not in self.parsed:
@@ -162,6 +152,16 @@ def check_protocol(config: Config, cell: Mapping[str, Any], protocol: Mapping[st
                 f"protocol={protocol['name']} means {key}={value}; leave one of the two out, or use two commands:"
                 " their rows join in one table",
             )
+
+
+def _label(config: Config, protocol: Mapping[str, Any]) -> str | None:
+    """The protocol whose values a run has; one of the user's own files where that was named."""
+    name = protocol.get("name")
+    if name is not None and not (CONF / "protocol" / f"{name}.yaml").exists():
+        return str(name)
+    decay = None if "decay_epochs" in IDLE.get(config.schedule, ()) else config.decay_epochs
+    values = (config.model.name, config.layers, config.freeze, config.high_lr_layers, decay, config.lr.step)
+    return protocol_of(dict(zip(READ, (*values, config.n_per_class), strict=True)))
 
 
 def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -72,6 +72,7 @@ def base_of(config: Config) -> Config | None:
     whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step}
     scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "head": None}
     scratch |= {"curve": False, "probe": False}
+    scratch |= {"keep_weights": False, "predictions": False, "protocol": None}
     if base.name != "self":  # other classes: nothing of them is tested on
         scratch["test_per_class"] = 0
     if base.name == "dataset":

@@ -47,9 +47,16 @@ def setting(
     return _field(doc, low, None, choices, False, legacy, False)
 
 
-def _field(doc: str, low: Any, high: Any, choices: Any, is_factor: bool, legacy: object, unordered: bool) -> Any:
+def label(doc: str) -> Any:
+    """What a row says of its run beside factors: two configurations that differ in it alone are equal."""
+    return _field(doc, None, None, (), False, None, False, compare=False)
+
+
+def _field(
+    doc: str, low: Any, high: Any, choices: Any, is_factor: bool, legacy: object, unordered: bool, compare: bool = True
+) -> Any:
     about = {"doc": doc, "low": low, "high": high, "choices": choices, "factor": is_factor}
-    return dataclasses.field(metadata=about | {"legacy": legacy, "unordered": unordered})
+    return dataclasses.field(compare=compare, metadata=about | {"legacy": legacy, "unordered": unordered})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +124,9 @@ class Dataset:
     std: tuple[float, ...] = factor("standard deviation of red, green, blue that is divided by", low=1e-6)
     val_per_class: int = factor(
         "last training images of a class that are its validation images, if it needs some", low=1
+    )
+    on_bad_image: str = setting(
+        "a file that cannot be decoded stops the sweep, or is left out", choices=("error", "skip"), legacy="error"
     )
     val_from_train: bool = factor("validate on training images; its own held-out images are test images", legacy=False)
     fingerprint: str = factor("digest of class names, file names and content; filled in when images are listed")
@@ -235,6 +245,12 @@ class Config(Recipe):
     probe: bool = setting(
         "also fit a linear probe of the source classes to the trained network's features", legacy=False
     )
+    keep_weights: bool = setting("keep the weights of every run, not of base networks alone", legacy=False)
+    predictions: bool = setting("keep the predicted probabilities of every image", legacy=False)
+    classes_shown: bool = setting("let a dry run print source and target classes (--classes)", legacy=False)
+    sweep: str | None = label("a name of your own for the rows of this sweep")
+    protocol: str | None = label("the protocol whose values the run has; filled in")
+    command: str | None = label("the command line; filled in")
     results_dir: str = setting("folder of the results")
 
     @property

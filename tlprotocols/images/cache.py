@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 
 from tlprotocols.config.schema import Config, Dataset
-from tlprotocols.errors import ConfigError
+from tlprotocols.errors import BadImages, ConfigError
 from tlprotocols.images import Decoder, Source, source
 from tlprotocols.images.splits import probed_classes, target_classes
 from tlprotocols.records import write_atomic
@@ -155,19 +155,31 @@ class ImageCache:
 
     def _decoded(self, todo: list[Job], workers: int) -> Iterator[Job]:
         """Each class after it is decoded; by this very process if one will do: that of a run may start no other."""
+        bad: dict[str, str] = {}
         if workers == 1:
             for job in todo:
-                decode(*self._task(*job))
-                yield job
+                try:
+                    decode(*self._task(*job))
+                    yield job
+                except BadImages as error:  # the other classes, too, are to say which of their files are bad
+                    bad |= error.files
+            if bad:
+                raise BadImages(bad)
             return
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
             waiting = {pool.submit(decode, *self._task(*job)): job for job in todo}
             try:
                 for future in as_completed(waiting):
-                    future.result()
+                    try:
+                        future.result()
+                    except BadImages as error:
+                        bad |= error.files
+                        continue
                     yield waiting[future]
             finally:
                 pool.shutdown(cancel_futures=True)
+        if bad:
+            raise BadImages(dict(sorted(bad.items())))
 
     def _done(self) -> set[Job]:
         """Classes that are decoded: none if a file is gone, or shorter than it was."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from tlprotocols.errors import ConfigError
+from tlprotocols.errors import BadImages, ConfigError
 from tlprotocols.records import write_atomic
 
 READERS = 8  # threads: reading waits for the disk, hashing lets other threads run
@@ -27,7 +27,7 @@ class Digests:
         """`files` are the files of each class, in their order; `folder` is where digests are kept."""
         self.files = files
         self.kept = folder / "digests" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.json"
-        self.looks = {name: _look(found) for name, found in files.items()}
+        self.looks = {name: look(found) for name, found in files.items()}
         kept = _read(self.kept)
         self.known = {
             name: kept[name][1] for name, look in self.looks.items() if name in kept and kept[name][0] == look
@@ -76,7 +76,7 @@ def read_file(file: str | Path) -> bytes:
 
 
 def _unreadable(file: str | Path, why: str | None) -> ConfigError:
-    return ConfigError("dataset.root", file, f"cannot be read as an image ({why}); fix or delete this file")
+    return BadImages({str(file): str(why)})
 
 
 class Content:
@@ -95,7 +95,7 @@ class Content:
         return self.sha.hexdigest()
 
 
-def _look(files: Sequence[str]) -> str:
+def look(files: Sequence[str]) -> str:
     """What can be known of some files without reading them. The change time is the file system's own: no program that
     unpacks an archive sets it."""
     sha = hashlib.sha256()

@@ -11,10 +11,12 @@ import numpy as np
 from PIL import Image
 
 from tlprotocols.config.schema import Dataset
-from tlprotocols.errors import ConfigError
+from tlprotocols.errors import BadImages, ConfigError
 from tlprotocols.images import Decoder, cut_validation
 from tlprotocols.images.digests import Content, Digests, read_file
+from tlprotocols.images.readable import Readable
 
+Kept = Callable[[list[str]], list[str]]  # which of some files are used
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
 
 LAYOUTS = {
@@ -39,7 +41,9 @@ class ImageFiles:
         self.root, self.resize = _root(dataset), dataset.resize
         finders = {"tiny_imagenet": _tiny_imagenet, "imagenet": _two_trees, "folder": _any_tree}
         self.files: dict[str, list[list[str]]]
-        self.classes, self.files = finders[dataset.name](self.root, dataset)
+        skipping = dataset.on_bad_image == "skip"
+        kept = Readable(self.root, image_cache, is_bad) if skipping else list[str]
+        self.classes, self.files = finders[dataset.name](self.root, dataset, kept)
         if dataset.val_from_train:
             self.files = cut_validation(dataset, self.classes, self.files)
         for part, files in self.files.items():
@@ -81,13 +85,19 @@ def read_images(files: list[str], digest: str | None, side: int, resize: str = "
     """Some images, uint8 (count, side, side, 3).
 
     Raises:
-        ConfigError: a file cannot be decoded, or the files are not those of the digest any more.
+        BadImages: some files cannot be decoded: all of them are named.
+        ConfigError: the files are not those of the digest any more.
     """
-    content, images = Content(), []
+    content, images, bad = Content(), [], dict[str, str]()
     for file in files:
-        data = read_file(file)
-        content.add(file, data)
-        images.append(read_image(file, side, data, resize))
+        try:
+            data = read_file(file)
+            content.add(file, data)
+            images.append(read_image(file, side, data, resize))
+        except BadImages as error:
+            bad |= error.files
+    if bad:
+        raise BadImages(bad)
     if digest is not None and content.hex() != digest:
         raise ConfigError(
             "dataset.root",
@@ -104,15 +114,13 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     Grey, palette and CMYK images become RGB. `data` is the content of the file, where it has been read already.
 
     Raises:
-        ConfigError: names the file if it cannot be decoded.
+        BadImages: names the file if it cannot be decoded.
     """
     try:
         with Image.open(file if data is None else BytesIO(data)) as opened:
             picture = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ConfigError(
-            "dataset.root", file, f"cannot be read as an image ({error}); fix or delete this file"
-        ) from error
+        raise BadImages({str(file): str(error).partition(" <_io")[0]}) from error
     width, height = picture.size
     if resize == "squash" and (width, height) != (side, side):
         return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
@@ -122,6 +130,15 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     width, height = picture.size
     left, top = round((width - side) / 2), round((height - side) / 2)
     return np.asarray(picture.crop((left, top, left + side, top + side)))
+
+
+def is_bad(file: str) -> bool:
+    """Whether a file cannot be decoded."""
+    try:
+        read_image(file, 8)
+    except BadImages:
+        return True
+    return False
 
 
 def _root(dataset: Dataset) -> Path:
@@ -143,7 +160,7 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
 
 
-def _two_trees(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
+def _two_trees(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
     """train/ and val/; where there is a test/, too, it is the part to report on, and without a val/ it is that."""
     there = [name for name in ("val", "test") if (root / name).is_dir()]
     if dataset.name == "imagenet":  # its test images have no classes
@@ -155,17 +172,19 @@ def _two_trees(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str,
         if odd := sorted(set(classes) ^ set(_subfolders(root / name))):
             raise ConfigError("dataset.root", dataset.root, f"train/ and {name}/ have different classes: {odd[:5]}")
     trees = dict(zip(("train", "val", "test"), ("train", *there), strict=False))
-    return tuple(classes), {part: [_images_in(root / tree / name) for name in classes] for part, tree in trees.items()}
+    return tuple(classes), {
+        part: [kept(_images_in(root / tree / name)) for name in classes] for part, tree in trees.items()
+    }
 
 
-def _any_tree(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
+def _any_tree(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
     if (root / "train").is_dir() and any((root / name).is_dir() for name in ("val", "test")):
-        return _two_trees(root, dataset)
+        return _two_trees(root, dataset, kept)
     tree = root / "train" if (root / "train").is_dir() else root
     classes = _subfolders(tree)
     if len(classes) < 2:
         raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
-    found, held = [_images_in(tree / name) for name in classes], dataset.val_per_class
+    found, held = [kept(_images_in(tree / name)) for name in classes], dataset.val_per_class
     for name, files in zip(classes, found, strict=True):
         if len(files) <= held:
             raise ConfigError(
@@ -176,7 +195,7 @@ def _any_tree(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, 
     return tuple(classes), {"train": [f[:-held] for f in found], "val": [f[-held:] for f in found]}
 
 
-def _tiny_imagenet(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
+def _tiny_imagenet(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
     notes = root / "val" / "val_annotations.txt"
     if not (root / "train").is_dir() or not notes.is_file():
         raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
@@ -186,5 +205,5 @@ def _tiny_imagenet(root: Path, dataset: Dataset) -> tuple[tuple[str, ...], dict[
         file, name = line.split("\t")[:2]
         if name in val:
             val[name].append(str(root / "val" / "images" / file))
-    train = [_images_in(root / "train" / name) for name in classes]
-    return tuple(classes), {"train": train, "val": [sorted(val[name]) for name in classes]}
+    train = [kept(_images_in(root / "train" / name)) for name in classes]
+    return tuple(classes), {"train": train, "val": [kept(sorted(val[name])) for name in classes]}

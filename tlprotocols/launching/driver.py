@@ -9,10 +9,10 @@ from tlprotocols.hardware import cores
 from tlprotocols.images import forget, source
 from tlprotocols.images.cache import missing_images
 from tlprotocols.launching.backend import Backend
-from tlprotocols.launching.terminal import Terminal, cautions, table
+from tlprotocols.launching.terminal import Terminal, cautions, footer, table
 from tlprotocols.planning.cost import cost
 from tlprotocols.planning.plan import Plan, Run, plan, resolved
-from tlprotocols.records import Row, files, show_base_as_run
+from tlprotocols.records import Row, add_sweep, files, show_base_as_run
 
 WORTH_A_LINE = 2.0  # seconds
 
@@ -50,11 +50,15 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
         failed |= ended
     rows = planned.read_rows()
     for id, row in dict(zip(planned.cells, rows, strict=True)).items():
+        if row is not None and id in planned.rows:  # finished before
+            add_sweep(planned.runs[id].config)
         if row is not None and row["role"] == "base":
             show_base_as_run(planned.runs[id].config)
         elif row is None and id in planned.running and id not in failed:
             terminal.print(f"running {planned.running[id]}: {planned.name(planned.runs[id])}")
-    terminal.print(table(planned, rows))
+    terminal.print(table(planned, rows, terminal.console.width))
+    for line in footer(planned, rows):
+        terminal.print(line)
     terminal.failures(planned, failed, lambda run: logs(run) + backend.logs(run))
     return rows
 

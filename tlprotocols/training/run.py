@@ -1,13 +1,18 @@
 """One run, from its configuration to its row: load the images, train the network, measure it."""
 
 import csv
+import functools
+import hashlib
 import json
 import math
+import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -17,7 +22,7 @@ from filelock import FileLock
 
 from tlprotocols import __version__
 from tlprotocols.budget import ends_early, image_passes, images_of_epoch, updates
-from tlprotocols.config.identity import base_of, factors, run_id
+from tlprotocols.config.identity import DIGEST, base_of, factors, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import Stopped
 from tlprotocols.hardware import device, device_name
@@ -25,7 +30,16 @@ from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import chosen, part_of, probed_classes, target_classes
 from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.randomness import stream
-from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
+from tlprotocols.records import (
+    Files,
+    Row,
+    files,
+    finished_row,
+    read_classes,
+    read_row,
+    show_base_as_run,
+    write_atomic,
+)
 from tlprotocols.training import (
     best_epochs,
     checkpoints,
@@ -130,10 +144,17 @@ def _execute(attempt: Attempt) -> Row:
         row["pixel_mean"] = ",".join(map(str, prepared.dataset.mean))
     if config.probe:
         row["probe_top1"] = linear_probe.probe(net, prepared, *probed(config, where, attempt.log))
-    row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if attempt.role == "base" else None
+    kept = attempt.role == "base" or config.keep_weights
+    row["weights_digest"] = checkpoints.save_weights(paths.weights, net) if kept else None
+    if config.predictions:
+        from tlprotocols.training import predictions  # needs pandas, which other runs do without
+
+        parts = {"val": data.val, "test": data.test}
+        predictions.save(paths.predictions, net, prepared, {name: part for name, part in parts.items() if part})
     row["peak_memory_mb"] = round(peak_memory_mb(net, config, data.train), 3)  # the last use of the network
     row |= {"seconds": round(time.monotonic() - started, 3), "device": device_name(where.type)}
-    row |= {"role": attempt.role, "log": str(paths.log.relative_to(paths.results)), **provenance()}
+    row |= {"role": attempt.role, "log": str(paths.log.relative_to(paths.results)), **labels(attempt)}
+    row |= provenance(config.command)
     _write(row, state, attempt)
     attempt.log(f"finished: val_top1 {row['val_top1']:.4f}")
     return row
@@ -229,9 +250,15 @@ def network(config: Config, classes: int, digest: str | None = None) -> models.N
     elif config.layers:  # base=weights
         transfer.copy(weights_file.load(config, net), net, config.layers)
     transfer.freeze(net, config.freeze)
-    if config.fixed_features:
-        net.features_as = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    net.features_as = features_as(config)
     return net
+
+
+def features_as(config: Config) -> torch.dtype | None:
+    """The type of features that are the same in every epoch; None if they are not."""
+    if not config.fixed_features:
+        return None
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
 
 
 def train(net: models.Network, data: Data, attempt: Attempt) -> State:
@@ -359,12 +386,49 @@ def _base_columns(config: Config) -> Row:
     }
 
 
-def provenance() -> Row:
-    """Where, when and with what a row was made."""
+def labels(attempt: Attempt) -> Row:
+    """What identifies a row for people and is no factor. Writes the names of source and target classes beside it."""
+    config, paths = attempt.config, attempt.paths
+    names = ImageCache.of(config).classes
+    target = [names[label] for label in target_classes(config, names)]
+    base = base_of(config)
+    source = read_classes(files(base, config.results_dir)).get("target") if base else None
+    content = json.dumps({"source": source, "target": target}, ensure_ascii=False, indent=1)
+    write_atomic(paths.classes, content)
     return {
+        "protocol": config.protocol,
+        "sweep": config.sweep,
+        "dataset_folder": Path(config.dataset.root).name if config.dataset.root else None,
+        "classes_digest": hashlib.sha256("\n".join(sorted(target)).encode()).hexdigest()[:DIGEST],
+    }
+
+
+def provenance(command: str | None = None) -> Row:
+    """Where, when and with what a row was made."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return {
+        "command": command,
+        "job": f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID"),
+        "commit": _commit(),
         "tlprotocols": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "host": platform.node(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+@functools.cache
+def _commit() -> str | None:
+    """The commit of the checkout of this file, with `+` where files were edited; None in an installation."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    lines = []
+    for line in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            command = ["git", "-C", str(checkout), *line]
+            lines.append(subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip())
+        except (OSError, subprocess.SubprocessError):  # no git on this machine, or not our repository
+            return None
+    return lines[0] + "+" * bool(lines[1])

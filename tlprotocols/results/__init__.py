@@ -1,19 +1,18 @@
 """The table of results: one row per finished run, read, exported and imported.
 
 from tlprotocols.results import load
-load("results")                                          # a DataFrame, also while a sweep runs
+load("results")                              # a DataFrame, also while a sweep runs
+load(["results", "table.csv"], sweep="pets") # joined and narrowed
 
-python -m tlprotocols.results results --export table.csv     # or .parquet
-python -m tlprotocols.results results --import table.csv     # rows made elsewhere, or last year, count as finished
+python -m tlprotocols.results --help         # list, show, compare, delete, prune, import, export
 """
 
-import argparse
 import csv
 import functools
 import json
 import os
-import sys
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,20 @@ if TYPE_CHECKING:
 COUNTS = ("n_per_class", "base.n_per_class")  # columns of whole numbers and `full`
 FACTORS = {key.removesuffix(".name") for key, about in keys() if about["factor"]} - {"lr.layers"}
 LISTS = ("classes.source", "classes.target")
+LABELS = ("protocol", "sweep", "dataset_folder", "classes_digest")  # what a row says beside factors and measurements
+MEASURED = (  # columns of a row beside its factors, in its order
+    *("run_id", "base_id", "base_weights", "base_top1", "base_collapsed", "base_diverged"),
+    *("train_loss", "train_eval_loss", "train_top1", "val_loss", "val_top1", "val_top1_even", "val_top1_odd"),
+    *("test_top1", "test_loss", "test_images", "val_top1_best", "val_top1_mean10"),
+    *("epoch_at_least_val_loss", "val_top1_at_least_val_loss", "test_top1_at_least_val_loss"),
+    *("epoch_at_best_val_top1", "val_top1_at_best_val_top1", "test_top1_at_best_val_top1"),
+    *("epochs_to_near_best", "epochs_to_first_fall", "collapsed", "diverged"),
+    *("features_cached", "trainable_parameters", "peak_memory_mb", "probe_top1"),
+    *("classes_learned", "train_images", "epochs_trained", "updates", "images_per_second", "weights_digest"),
+    *("seconds", "device", "role", "log", *LABELS, "command", "job", "commit"),
+    *("tlprotocols", "torch", "python", "host", "date"),
+)
+ADDED = ("images_per_class",)  # by `load`
 TEXTS = (  # columns whose values may look like numbers
     "run_id",
     "base_id",
@@ -40,25 +53,93 @@ TEXTS = (  # columns whose values may look like numbers
     "lr.milestones",
     "base.lr.milestones",
     "host",
+    "sweep",
+    "dataset_folder",
+    "classes_digest",
+    "command",
+    "job",
+    "commit",
 )
 
 
-def load(results: str | os.PathLike[str] = "results", bases: bool = False) -> "pandas.DataFrame":
+def load(
+    results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = "results",
+    bases: bool = False,
+    sweep: str | None = None,
+    protocol: str | None = None,
+) -> "pandas.DataFrame":
     """The table: one row per finished run, columns named as overrides, sorted by the swept factors.
 
-    `results` is a results folder, or a table that was exported as .csv or .parquet. With `bases`, also the rows of
-    networks that were trained only to be copied from.
+    `results` is a results folder, or a table that was exported as .csv or .parquet, or a list of these, of which equal
+    runs count once. With `bases`, also the rows of networks that were trained only to be copied from. `sweep` and
+    `protocol` keep the rows with this label. Rows older than a factor have its legacy value, rows older than the label
+    `protocol` the name that fits their factors. `images_per_class` is `n_per_class` as a number, for axes: with `full`
+    the mean over the classes. Before the first row the table is empty and has its columns.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
     """
     import pandas
 
-    rows = [row for row in read_rows(Path(results).expanduser()) if bases or row.get("role", "run") == "run"]
-    columns = list(dict.fromkeys(key for row in map(_completed, rows) for key in row))
-    table = pandas.DataFrame([_completed(_present(row)) for row in rows], columns=columns or None)
+    places = [results] if isinstance(results, str | os.PathLike) else list(results)
+    by_id = {row["run_id"]: row for place in reversed(places) for row in read_rows(Path(place).expanduser())}
+    rows = [row for row in by_id.values() if bases or row.get("role", "run") == "run"]
+    completed = [_completed(_present(row)) for row in rows]
+    kept = [row for row in completed if _labelled(row, sweep, protocol)]
+    found = dict.fromkeys(key for row in (*rows, *completed) for key in row)  # of files first, in their order
+    names = list(found) if rows else [*_factor_columns(), *MEASURED, *ADDED]
+    columns = sorted(names, key=lambda name: name in ADDED)  # the last ones: no file has them in its order
+    table = pandas.DataFrame(kept, columns=columns)
     by = [c for c in ("dataset", "split", "target", "seed", "n_per_class", "layers", "freeze") if c in table]
     return table.sort_values(by, key=_order).reset_index(drop=True) if by else table
+
+
+def _labelled(row: Row, sweep: str | None, protocol: str | None) -> bool:
+    return (sweep is None or sweep in (row.get("sweep") or "").split(",")) and protocol in (None, row.get("protocol"))
+
+
+def _factor_columns() -> list[str]:
+    names = [key.removesuffix(".name") for key, about in keys() if about["factor"]]
+    return [name for name in names if name in FACTORS]
+
+
+def load_curves(results: str | os.PathLike[str] = "results") -> "pandas.DataFrame":
+    """The curves of all runs that have one (`curve=true`): `run_id`, `epoch`, `train_loss`, `val_loss`, `val_top1`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    import pandas
+
+    folder = Path(results).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no results here; give the results_dir of a sweep")
+    files = sorted(folder.glob("runs/*/curve.csv"))
+    parts = [pandas.read_csv(file).assign(run_id=file.parent.name) for file in files]
+    columns = ["run_id", "epoch", "train_loss", "val_loss", "val_top1"]
+    return pandas.concat(parts, ignore_index=True)[columns] if parts else pandas.DataFrame(columns=columns)
+
+
+def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame":
+    """The rows of a pandas query, as in `layers == 5 and dataset == 'folder'`; without a query, all.
+
+    Raises:
+        ValueError: it is no query, or names no column.
+    """
+    if not query:
+        return table
+    try:
+        mask: Any = table.eval(query)
+        if str(getattr(mask, "dtype", "")) not in ("bool", "boolean"):
+            raise TypeError("it does not say yes or no to each row")
+        return typing.cast("pandas.DataFrame", table[mask])
+    except Exception as error:  # pandas lets through whatever its parser and its operators raise
+        columns = ", ".join(key for key in table if key in FACTORS and "." not in key)
+        why = " ".join(str(error).split())
+        raise ValueError(
+            f"query={query}: is no query of this table ({why}); columns are {columns}, ...;"
+            " one with a dot needs backticks, as in `lr.high` == 0.01"
+        ) from error
 
 
 def import_rows(table: str | os.PathLike[str], results: str | os.PathLike[str]) -> int:
@@ -76,6 +157,7 @@ def import_rows(table: str | os.PathLike[str], results: str | os.PathLike[str]) 
         if identifier(identity_of_row(row)) != row["run_id"]:
             raise ValueError(f"{table}: run {row['run_id']} has other factors than its id says; nothing was imported")
     for row in new:
+        row = {key: value for key, value in row.items() if key not in ADDED}
         there = _present(row)
         write_atomic(folder / f"{row['run_id']}.json", json.dumps({key: there.get(key) for key in row}, indent=1))
     return len(new)
@@ -155,11 +237,17 @@ def _present(row: Row) -> Row:
 
 
 def _completed(row: Row) -> Row:
-    """A row that may be older than some factor, with the value that the factor had then."""
+    """A row that may be older than some factor, with the value that the factor had then, and with what `load` adds."""
+    from tlprotocols.config.protocols import protocol_of
+
     legacy = {key: value for key, value in legacy_values().items() if value is not None}
     if row.get("base", "none") == "none":
         legacy = {key: value for key, value in legacy.items() if not key.startswith("base.")}
-    return row | {key: value for key, value in legacy.items() if value is not None and row.get(key) is None}
+    row = row | {key: value for key, value in legacy.items() if value is not None and row.get(key) is None}
+    n, total, classes = row.get("n_per_class"), row.get("train_images"), row.get("classes_learned")
+    mean = total / classes if n == "full" and total and classes else None
+    added = {"protocol": row.get("protocol") or protocol_of(row), "images_per_class": mean if n == "full" else n}
+    return row | {key: value for key, value in added.items() if value is not None or key in row}
 
 
 def _order(column: "pandas.Series[Any]") -> "pandas.Series[Any]":
@@ -181,27 +269,5 @@ def export(results: str | os.PathLike[str], to: Path, bases: bool = False) -> in
     elif to.suffix == ".csv":
         table.to_csv(to, index=False)
     else:
-        raise ValueError(f"--export {to}: must end in .csv or .parquet")
+        raise ValueError(f"{to}: must end in .csv or .parquet")
     return len(table)
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tlprotocols.results", description="Export or import the table.")
-    parser.add_argument("results", nargs="?", default="results", help="folder of the results (results_dir)")
-    way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument("--export", type=Path, help="file to write: .csv or .parquet")
-    way.add_argument("--import", dest="table", help="exported file whose rows then count as finished in the folder")
-    parser.add_argument("--bases", action="store_true", help="with --export, also the rows of base networks")
-    args = parser.parse_args()
-    try:
-        if args.table:
-            print(f"{import_rows(args.table, args.results)} new rows in {args.results}")
-        else:
-            print(f"{export(args.results, args.export, args.bases)} rows -> {args.export}")
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

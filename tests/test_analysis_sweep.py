@@ -1,0 +1,172 @@
+"""The figures and tables of any sweep: which factors tell its cells apart, paired intervals, the best cell's equals."""
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import report, sweep, sweep_figures
+from analysis.__main__ import main
+from analysis.studies import STUDIES
+from tests import synthetic
+
+FINE_TUNE = {"high_lr_layers": 1, "decay_epochs": 5, "protocol": "fine_tune", "base": "trained", "base.epochs": 8}
+SCRATCH = {"layers": 0, "high_lr_layers": 8, "decay_epochs": 6, "protocol": "scratch", "base": "none"}
+
+
+def rows(*cells: dict[str, Any], splits: int = 4, seeds: int = 1, noise: float = 0.0) -> pd.DataFrame:
+    """A row per cell, split and seed. A split is 5 points better than the one before, in all cells."""
+    draw = np.random.default_rng(3)
+    lines: list[dict[str, Any]] = []
+    for cell, split, seed in itertools.product(cells, range(splits), range(seeds)):
+        line = {"dataset": "glyphs", "model": "alexnet_small", "n_per_class": 10, "freeze": 0, "lr.step": 6}
+        line |= {"classes": "random", "schedule": "own_clock"}
+        line |= FINE_TUNE | {"split": split, "target": "B", "seed": seed} | cell
+        top1 = (line.pop("mean", 40.0) + 5 * split + noise * draw.normal()) / 100
+        line |= {"val_top1": top1, "val_loss": 2.0, "train_loss": 1.0, "collapsed": False, "diverged": False}
+        lines.append(line | {"seconds": 3.0, "run_id": f"{len(lines):016x}", "log": f"{len(lines)}"})
+    return pd.DataFrame(lines)
+
+
+def prepared(table: pd.DataFrame) -> pd.DataFrame:
+    return sweep_figures.study(table, pd.DataFrame()).rows(table)
+
+
+FIRST: list[dict[str, Any]] = [{"layers": layers, "n_per_class": n} for layers in (4, 5, 6, 7) for n in (10, 50)]
+
+
+def test_factors_that_follow_from_others_do_not_name_cells():
+    assert sweep.swept(rows(*FIRST)) == ["n_per_class", "layers"]
+    with_baseline = rows(*FIRST, SCRATCH, SCRATCH | {"n_per_class": 50})
+    assert sweep.swept(with_baseline) == ["n_per_class", "layers"]  # only scratch has layers=0
+    assert sweep.swept(rows({"layers": 6}, SCRATCH)) == ["protocol"]  # the name says it all
+    mixed = rows({"layers": 5}, {"layers": 5, "high_lr_layers": 3, "protocol": None}, {"layers": 6})
+    assert sweep.swept(mixed) == ["layers", "high_lr_layers"]
+
+
+def test_replicates_are_no_factors():
+    assert sweep.swept(rows({"layers": 5}, splits=4, seeds=2)) == []
+
+
+def test_no_cell_averages_over_settings():
+    """Scratch and fine-tuning at one n are two cells, with their own means."""
+    means = sweep.means(prepared(rows({"layers": 6, "mean": 60}, SCRATCH | {"mean": 20})), ["protocol"])
+    assert means.set_index("protocol")["accuracy"].round(6).to_dict() == {"fine_tune": 67.5, "scratch": 27.5}
+
+
+def test_intervals_leave_out_the_differences_between_units():
+    """Two cells that differ by exactly one point on every split, while splits differ by five points."""
+    table = prepared(rows({"layers": 5}, {"layers": 6, "mean": 41}))
+    wide = table.groupby(["unit", "seed", "layers"])["accuracy"].mean().unstack("layers")
+    found = sweep.intervals(wide)
+    assert found["mean"].to_list() == pytest.approx([47.5, 48.5])
+    assert (found["high"] - found["low"]).max() < 1e-9
+    alone = sweep.intervals(wide[[5]])  # nothing to pair with: the spread of the splits
+    assert float((alone["high"] - alone["low"]).iloc[0]) > 10
+
+
+def test_width_of_a_paired_interval_is_that_of_the_differences():
+    """With two cells, the corrected interval of a mean is that of the difference, times one over the root of two."""
+    from analysis.statistics import paired
+
+    table = prepared(rows({"layers": 5}, {"layers": 6}, noise=2.0))
+    wide = table.groupby(["unit", "seed", "layers"])["accuracy"].mean().unstack("layers")
+    found, d = sweep.intervals(wide), paired(wide[5] - wide[6])
+    assert (found["high"] - found["low"]).to_list() == pytest.approx([(d.high - d.low) / 2**0.5] * 2)
+
+
+def test_the_best_cell_and_those_that_cannot_be_told_from_it():
+    cells: list[dict[str, Any]] = [{"layers": 5, "mean": 50}, {"layers": 6, "mean": 50.2}, {"layers": 7, "mean": 30}]
+    table = prepared(rows(*cells, noise=1.0))
+    line = sweep.best(table, ["layers"]).iloc[0]
+    assert {line["best"], line["not_told_apart"]} == {"layers=5", "layers=6"}
+    assert line["as_good"] == 1
+    assert (line["cells"], line["compared"], line["units"]) == (3, 3, 4)
+
+
+def test_one_run_per_cell_has_points_without_intervals_and_says_so(tmp_path: Path, monkeypatch, capsys):
+    """README's first sweep, then README's analysis."""
+    rows(*FIRST, splits=1).to_csv(tmp_path / "table.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["analysis", "--results", f"{tmp_path}/table.csv", "--out", f"{tmp_path}/out"])
+    main()
+    assert "no section on plested2019: No finished runs with" in capsys.readouterr().out
+    written = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"sweep_by_layers.png", "sweep_by_n_per_class.svg", "sweep_gap.svg", "sweep_cells.csv"} <= written
+    assert not {name for name in written if name.startswith(("fig", "yosinski", "claims"))}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "points without intervals" in page
+    assert "nothing can be tested" in page
+    assert "Plested" not in page
+    assert "Claims" not in page
+
+
+def test_panels_lines_and_bars():
+    figure = sweep_figures.draw(prepared(rows(*FIRST)), ["n_per_class", "layers"], "layers", "accuracy", "title")
+    assert [ax.get_title("left") for ax in figure.axes] == ["n_per_class=10", "n_per_class=50"]
+    assert not figure.axes[0].patches
+    table = prepared(rows({"layers": 6}, SCRATCH))
+    figure = sweep_figures.draw(table, ["protocol"], "protocol", "accuracy", "title")
+    assert len(figure.axes[0].patches) == 2
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["fine_tune", "scratch"]
+
+
+def test_full_comes_after_numbers_and_scratch_is_named():
+    table = prepared(rows(*[{"layers": 5, "n_per_class": n} for n in ("full", 100, 25)], SCRATCH))
+    assert sweep.ordered(table["n_per_class"]) == [10, 25, 100, "full"]
+    assert sweep.is_numeric(sweep.ordered(table["n_per_class"]))
+    figure = sweep_figures.draw(table, ["n_per_class", "layers"], "layers", "accuracy", "title")
+    assert "0\nscratch" in [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+
+
+def test_runs_that_collapsed_are_hollow():
+    table = rows({"layers": 5}, {"layers": 6})
+    table.loc[table["layers"] == 6, "collapsed"] = True
+    figure = sweep_figures.draw(prepared(table), ["layers"], "layers", "accuracy", "title")
+    hollow = [line for line in figure.axes[0].lines if line.get_color() == "white"]
+    assert [np.asarray(line.get_xdata()).tolist() for line in hollow] == [[1.0]]
+    assert "Hollow" in sweep_figures.caption(prepared(table), ["layers"], "layers", "accuracy")
+
+
+def test_of_many_settings_those_with_most_levels_are_shown():
+    """Eight high_lr_layers at one layer, and four layers at two of them: the figure of layers shows these two."""
+    cells = [{"layers": 6, "high_lr_layers": k, "protocol": None} for k in range(1, 9)]
+    cells += [{"layers": m, "high_lr_layers": k, "protocol": None} for m in (4, 5, 7) for k in (1, 8)]
+    table = prepared(rows(*cells))
+    seen = sweep_figures.view(table, ["n_per_class", "layers", "high_lr_layers"], "layers")
+    assert sorted(seen.rows["line"].unique()) == ["high_lr_layers=1", "high_lr_layers=8"]
+    assert (seen.panels, seen.settings) == ("n_per_class", 8)
+
+
+def test_curves_are_drawn_where_runs_have_one():
+    table = rows({"layers": 5}, {"layers": 6})
+    points = [
+        {"run_id": id, "epoch": e, "train_loss": 2.0, "val_loss": 2.0, "val_top1": 0.3}
+        for id in table["run_id"][:2]
+        for e in (1, 2)
+    ]
+    names = [figure.name for figure in sweep_figures.study(table, pd.DataFrame(points)).figures]
+    assert "curves" in names
+    assert "curves" not in [figure.name for figure in sweep_figures.study(table, pd.DataFrame()).figures]
+    figure = sweep_figures.draw_curves(prepared(table), ["layers"], pd.DataFrame(points))
+    assert [len(np.asarray(line.get_xdata())) for line in figure.axes[0].lines] == [2]
+
+
+def test_the_papers_sections_stand_before_the_sweep_where_rows_speak_to_them():
+    collected = report.collect(synthetic.table(synthetic.paper, splits=2, sizes=(10,)), STUDIES)
+    assert collected.sections[-1].study.name == "sweep"
+    assert "plested2019" in [part.study.name for part in collected.parts]
+    assert len(collected.sweep.used) == collected.rows
+
+
+@pytest.mark.parametrize("query", ["layers ==", "nothing == 3", "layers = 3", "layers + 1", "1"])
+def test_a_query_that_is_none_is_one_line(tmp_path: Path, monkeypatch, query: str):
+    rows(*FIRST, splits=1).to_csv(tmp_path / "table.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["analysis", "--results", f"{tmp_path}/table.csv", "--query", query])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert str(ended.value).startswith(f"query={query}: is no query of this table")
+    assert "\n" not in str(ended.value)

@@ -1,0 +1,191 @@
+"""Labels of a row: what people find it by, and what never enters an id; and the columns of the table."""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tlprotocols.config.identity import base_of, factors, run_id
+from tlprotocols.config.protocols import protocol_of
+from tlprotocols.records import add_sweep, files, read_classes, save_config
+from tlprotocols.results import ADDED, MEASURED, import_rows, load
+from tlprotocols.training.run import execute
+
+ROOT = Path(__file__).parents[1]
+ROWS = ROOT / "results" / "tiny_imagenet" / "rows.csv"
+
+
+@pytest.fixture(scope="module")
+def made(cfg, tmp_path_factory):
+    """A base and a run with a curve, weights and predictions, executed by way of their saved configurations."""
+    folder = tmp_path_factory.mktemp("labels")
+    config = cfg(
+        *(
+            "layers=5",
+            "sweep=pets",
+            "curve=true",
+            "probe=true",
+            "keep_weights=true",
+            "predictions=true",
+            f"results_dir={folder}",
+        )
+    )
+    config = dataclasses.replace(config, command="tlprotocols -m layers=5")
+    execute(base_of(config), "base")
+    save_config(config)
+    execute(config)
+    return folder, config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("", "fine_tune"),
+        ("layers=4", "fine_tune"),
+        ("layers=4 freeze=4", "frozen"),
+        ("layers=7 high_lr_layers=8 decay_epochs=6", "commonly_used"),
+        ("layers=7 high_lr_layers=8 decay_epochs=5", None),
+        ("protocol=commonly_used schedule=cosine", "commonly_used"),
+        ("protocol=scratch", "scratch"),
+        ("layers=0", None),  # seven random layers at the low rate are no fine-tuning, and no baseline
+        ("layers=6 freeze=5 decay_epochs=5 n_per_class=25", "optimal"),
+        ("layers=6 freeze=5 decay_epochs=5 n_per_class=10", None),
+        ("high_lr_layers=3", None),
+    ],
+)
+def test_a_run_has_the_name_of_the_protocol_whose_values_it_has(composed, overrides, name):
+    config = composed(*overrides.split())
+    assert config.protocol == name
+    assert protocol_of(factors(config)) == name  # from the row alone, however old
+    assert run_id(dataclasses.replace(config, protocol="other", sweep="mine", command="x")) == run_id(config)
+
+
+def test_a_protocol_of_ones_own_is_the_label(tmp_path):
+    from tlprotocols.config.compose import composer
+
+    (tmp_path / "protocol").mkdir()
+    (tmp_path / "protocol" / "hot.yaml").write_text("# @package _global_\nlr: {high: 0.05}\n")
+    assert composer(config_dir=str(tmp_path))(["protocol=hot"]).protocol == "hot"
+
+
+def test_a_base_has_the_label_of_its_own_training(composed):
+    assert protocol_of(factors(base_of(composed("layers=5")))) == "scratch"
+    assert base_of(composed("layers=5")).protocol is None
+
+
+@pytest.mark.slow
+def test_a_row_carries_its_labels(made):
+    folder, config = made
+    row = load(folder).iloc[0]
+    assert (row["protocol"], row["sweep"], row["command"]) == ("fine_tune", "pets", "tlprotocols -m layers=5")
+    assert row["dataset_folder"] == Path(config.dataset.root).name
+    assert re.fullmatch("[0-9a-f]{12}[+]?", row["commit"] or "0" * 12)
+    classes = read_classes(files(config))
+    assert (len(classes["source"]), len(classes["target"])) == (4, 4)
+    assert not set(classes["source"]) & set(classes["target"])
+
+
+@pytest.mark.slow
+def test_every_column_is_documented(made):
+    """The table of docs/results.md names what a row has beside its factors, and nothing else."""
+    _, config = made
+    row = json.loads(files(config).row.read_text())
+    assert list(row.keys() - factors(config).keys() - set(MEASURED)) == []
+    assert set(MEASURED) <= row.keys()
+    text = (ROOT / "docs" / "results.md").read_text()
+    table = text[text.index("| column | meaning |") :]
+    lines = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]
+    documented = [name for cell in lines for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(documented) == sorted({*MEASURED, *ADDED})
+
+
+def test_a_table_before_its_first_row_has_its_columns(tmp_path):
+    table = load(tmp_path)
+    assert len(table) == 0
+    assert {"layers", "n_per_class", "dataset", "lr.high", "val_top1", "protocol", "images_per_class"} <= set(table)
+    assert len(table.query("layers == 5 and protocol == 'scratch'")) == 0
+
+
+def test_rows_older_than_labels_are_loaded_and_narrowed():
+    table = load(ROWS)
+    assert set(load(ROWS, protocol="scratch")["layers"]) == {0}
+    assert len(load(ROWS, protocol="scratch")) == (table["layers"] == 0).sum()
+    assert len(load(ROWS, sweep="mine")) == 0
+    assert list(load(ROWS, sweep="mine")) == list(table)
+
+
+def test_tables_join_and_equal_runs_count_once(tmp_path):
+    import_rows(ROWS, tmp_path)
+    assert sorted(load([ROWS, tmp_path])["run_id"]) == sorted(load(ROWS)["run_id"])
+
+
+@pytest.mark.slow
+def test_a_run_may_belong_to_several_sweeps(made):
+    folder, config = made
+    before = files(config).row.read_text()
+    add_sweep(config)  # it has this one
+    assert files(config).row.read_text() == before
+    add_sweep(dataclasses.replace(config, sweep="more"))
+    assert len(load(folder, sweep="more")) == len(load(folder, sweep="pets")) == 1
+    assert len(load(folder, sweep="mor")) == 0
+    files(config).row.write_text(before)
+
+
+def test_full_is_a_number_for_axes(tmp_path):
+    (tmp_path / "rows").mkdir()
+    for number, (n, images) in enumerate([("full", 130), (25, 50), (100, 200)]):
+        row = {"run_id": str(number), "n_per_class": n, "train_images": images, "classes_learned": 2, "layers": 5}
+        (tmp_path / "rows" / f"{number}.json").write_text(json.dumps(row))
+    table = load(tmp_path)
+    assert table["n_per_class"].to_list() == [25, 100, "full"]
+    assert table["images_per_class"].to_list() == [25, 100, 65]
+    assert pd.api.types.is_numeric_dtype(table["images_per_class"])
+
+
+@pytest.mark.slow
+def test_predictions_are_those_of_the_accuracy(made):
+    folder, config = made
+    found = pd.read_parquet(files(config).predictions)
+    row = load(folder).iloc[0]
+    assert (found["class"] == found["predicted"]).mean() == pytest.approx(row["val_top1"])
+    assert found["image"].map(lambda name: (Path(config.dataset.root) / name).exists()).all()
+    assert found["probabilities"].map(sum).to_numpy() == pytest.approx(1)
+    assert set(found["class"]) == set(read_classes(files(config))["target"])
+
+
+@pytest.mark.slow
+def test_the_network_of_a_run_gives_its_predictions(made, monkeypatch, capsys):
+    from tlprotocols.predict import load_model, main, predict
+
+    folder, config = made
+    net, loaded, classes = load_model(run_id(config)[:6], folder)
+    assert (run_id(loaded), list(classes)) == (run_id(config), read_classes(files(config))["target"])
+    assert not net.training
+    found = pd.read_parquet(files(config).predictions)
+    images = [Path(config.dataset.root) / name for name in found["image"]]
+    again = predict(run_id(config), images, folder)
+    assert again == pytest.approx(np.stack(found["probabilities"].to_list()), abs=1e-6)
+    typed = ["predict", run_id(config), "--results", str(folder), "--top", "1"]
+    monkeypatch.setattr(sys, "argv", [*typed, str(images[0])])
+    main()
+    assert capsys.readouterr().out.split()[1] == found["predicted"][0]
+    monkeypatch.setattr(sys, "argv", [*typed, "nothing.png"])
+    with pytest.raises(SystemExit, match=r"^image=nothing.png: cannot be read as an image"):
+        main()
+
+
+@pytest.mark.slow
+def test_a_finished_run_without_what_is_requested_now_is_trained_again(made, cfg, tmp_path):
+    """As with a curve: weights and predictions cannot be made without the network."""
+    from tlprotocols.records import finished_row
+
+    config = cfg("layers=0", "protocol=scratch", f"results_dir={tmp_path}")
+    execute(config)
+    assert finished_row(config, "run") is not None
+    for wanted in ("keep_weights", "predictions"):
+        assert finished_row(dataclasses.replace(config, **{wanted: True}), "run") is None

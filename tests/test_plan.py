@@ -6,6 +6,8 @@ import pytest
 
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.errors import ConfigError
+from tlprotocols.launching import driver, terminal
+from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan
 from tlprotocols.records import files
 from tlprotocols.training.run import execute
@@ -137,3 +139,56 @@ def test_a_failure_without_a_reason_is_still_a_failure(sweep, cfg, tmp_path):
     files(config).folder.mkdir(parents=True)
     files(config).failure.write_text("")
     assert sweep("layers=0").failures == {run_id(config): "no reason was kept"}
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_of_equal_cells_one_that_wants_a_curve_or_a_probe_is_enough(sweep, first):
+    cells = ("layers=4", "layers=4 curve=true", "layers=4 probe=true")
+    (run,) = sweep(*cells[first:], *cells[:first]).requested
+    assert (run.config.curve, run.config.probe) == (True, True)
+
+
+@pytest.mark.parametrize("key", ["results_dir", "machine.image_cache", "machine.device", "machine.checkpoint_minutes"])
+def test_a_sweep_over_a_setting_would_ignore_all_values_but_one(cfg, tmp_path, key):
+    values = {"machine.device": ("cpu", "auto"), "machine.checkpoint_minutes": ("1", "2")}.get(key, ("a", "b"))
+    configs = [cfg(f"results_dir={tmp_path}", "layers=0", f"{key}={value}") for value in values]
+    with pytest.raises(ConfigError, match=rf"^{key}=\S+: is no factor: a sweep has one value; give a command for each"):
+        driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False))
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_image_cache_that_does_not_fit_is_refused_before_it_is_decoded(
+    composed, tiny, tmp_path, monkeypatch, dry_run
+):
+    folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'cache'}"]
+    configs = [composed(*tiny, *folders, "layers=0", *cell.split()) for cell in ("target=A", "target=B", "seed=1")]
+    needed = 8 * (12 + 4) * (16 * 16 * 3 + 4)  # all eight classes once, with a checksum each
+    monkeypatch.setattr(driver, "free_bytes", lambda folder: needed - 1)
+    line = r"^machine.image_cache=.*: 98.8 kB of decoded images are to be written and 98.8 kB are free; give a folder"
+    with pytest.raises(ConfigError, match=line):
+        driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=dry_run, retry_failed=False))
+    assert not (tmp_path / "results").exists()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["digests"]
+
+
+def test_the_plan_says_what_will_be_decoded_and_what_is_free(composed, tiny, tmp_path, monkeypatch, capsys):
+    folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'cache'}"]
+    monkeypatch.setattr(driver, "free_bytes", lambda folder: 252.04e9)
+    dry = Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False)
+    driver.sweep([composed(*tiny, *folders, "layers=0")], dry)
+    assert f"49.4 kB to be decoded into {tmp_path / 'cache'}, 252.0 GB are free" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2.5e6, "2.5 MB"), (1.2e13, "12,000.0 GB")]
+)
+def test_sizes_are_readable(count, text):
+    assert terminal.size(count) == text
+
+
+def test_target_classes_that_the_base_has_learned_too_are_noted(sweep):
+    groups = "classes=groups classes.source=[ant,bee,cat] classes.target=[cat,dog]"
+    assert terminal.cautions(sweep(f"layers=4 {groups}")) == [
+        "note: the base is trained on 1 target class: cat in classes.source too"
+    ]
+    assert terminal.cautions(sweep(f"layers=4 base=self {groups}")) == []

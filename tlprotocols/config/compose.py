@@ -99,6 +99,7 @@ class Composer:
             check_protocol(config, cell, template.protocol)
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
+        check_filled_in(config)
         config.check()
         return config
 
@@ -162,6 +163,18 @@ def check_protocol(config: Config, cell: Mapping[str, Any], protocol: Mapping[st
                 f"protocol={protocol['name']} means {key}={value}; leave one of the two out, or use two commands:"
                 " their rows join in one table",
             )
+
+
+def check_filled_in(config: Config) -> None:
+    """Refuse values for what is computed from files, which would be ignored."""
+    base = config.base.dataset
+    for key, value in (
+        ("dataset.fingerprint", config.dataset.fingerprint),
+        ("base.dataset.fingerprint", base.fingerprint if base else ""),
+        ("base.digest", config.base.digest),
+    ):
+        if value:
+            raise ConfigError(key, value, "is computed from the files; leave it out")
 
 
 def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

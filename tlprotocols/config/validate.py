@@ -18,7 +18,7 @@ DEPTH = re.compile(r"all(?:-(\d+))?")
 
 def build(values: Mapping[str, Any]) -> Config:
     """Typed and checked configuration of nested plain values, as YAML or a saved configuration file holds them."""
-    config: Config = read(Config, with_depths(values))
+    config: Config = read(Config, with_depths(values) if isinstance(values, Mapping) else values)
     config.check()
     return config
 

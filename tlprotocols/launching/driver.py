@@ -2,16 +2,21 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
 
 from tlprotocols.config.identity import run_id
 from tlprotocols.config.schema import Config
+from tlprotocols.config.validate import keys
+from tlprotocols.disk import check_folder, free_bytes
+from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import cores
 from tlprotocols.images import forget, source
-from tlprotocols.images.cache import missing_images
+from tlprotocols.images.cache import ImageCache, Job, missing_images, repeated_images
 from tlprotocols.launching.backend import Backend
-from tlprotocols.launching.terminal import Terminal, cautions, table
+from tlprotocols.launching.terminal import Terminal, cautions, size, table
 from tlprotocols.planning.cost import cost
-from tlprotocols.planning.plan import Plan, Run, plan, resolved
+from tlprotocols.planning.plan import Run, plan, resolved
 from tlprotocols.records import Row, files, show_base_as_run
 
 WORTH_A_LINE = 2.0  # seconds
@@ -25,6 +30,9 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     is also the state of a sweep that is under way.
     """
     backend.check()
+    _check_settings(configs)
+    results = Path(configs[0].results_dir).expanduser()
+    check_folder("results_dir", results, write=False)
     terminal = Terminal()
     forget()
     _read_contents(terminal, configs)
@@ -32,7 +40,10 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     _check_weights(configs)
     planned = backend.look(plan(configs, backend.retry_failed))
     costs, parallel = cost(planned, backend.is_here), backend.parallel(configs)
-    for line in cautions(planned):
+    if planned.to_run:
+        check_folder("results_dir", results, write=True)
+    missing = missing_images(run.config for run in planned.to_run)
+    for line in [*cautions(planned), *_room(missing, backend.is_here)]:
         terminal.print(line)
     if backend.dry_run:
         terminal.failures(planned, planned.failures, lambda run: logs(run) + backend.logs(run))
@@ -42,7 +53,9 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     failed = planned.failures
     if planned.to_run or planned.running:
         if backend.is_here:
-            _decode(terminal, planned)
+            _decode(terminal, missing)
+            for line in repeated_images(run.config for run in planned.to_run):
+                terminal.print(line)
         with terminal.training(planned) as on_event:
             ended = backend.execute(planned, costs, on_event)
         if ended is None:
@@ -50,7 +63,7 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
         failed |= ended
     rows = planned.read_rows()
     for id, row in dict(zip(planned.cells, rows, strict=True)).items():
-        if row is not None and row["role"] == "base":
+        if row is not None and row.get("role") == "base":
             show_base_as_run(planned.runs[id].config)
         elif row is None and id in planned.running and id not in failed:
             terminal.print(f"running {planned.running[id]}: {planned.name(planned.runs[id])}")
@@ -73,7 +86,7 @@ def new_by_sweep(by_sweep: Mapping[str, list[list[str]]], compose: Callable[[lis
 def logs(run: Run) -> list[str]:
     """The files that say what a run did."""
     paths = files(run.config)
-    return [str(path) for path in (paths.log, paths.failure) if path.exists()]
+    return [str(path) for path in (paths.log, paths.failure, paths.accident) if path.exists()]
 
 
 def _check_weights(configs: Sequence[Config]) -> None:
@@ -101,8 +114,45 @@ def _read_contents(terminal: Terminal, configs: Sequence[Config]) -> None:
             terminal.print(f"{total:,} image files read for their digest ({time.monotonic() - begun:.0f} s)")
 
 
-def _decode(terminal: Terminal, planned: Plan) -> None:
-    missing, begun = missing_images(run.config for run in planned.to_run), time.monotonic()
+def _check_settings(configs: Sequence[Config]) -> None:
+    """Refuse a sweep over what is no factor: such cells are one run, and one of the values would be ignored."""
+    for key, about in keys():
+        if about["factor"] or not key.startswith(("machine.", "results_dir")):
+            continue
+        values = list(dict.fromkeys(attrgetter(key)(config) for config in configs))
+        if len(values) > 1:
+            shown = ",".join(map(str, values))
+            raise ConfigError(key, shown, "is no factor: a sweep has one value; give a command for each")
+
+
+def _room(missing: Mapping[ImageCache, list[Job]], here: bool) -> list[str]:
+    """What decoding will write and where, a line for each folder of image caches.
+
+    Raises:
+        ConfigError: it does not fit there; on a cluster, whose nodes may have a folder of that name, nobody looks.
+    """
+    lines = []
+    for folder in dict.fromkeys(cache.folder.parent for cache in missing):
+        caches = {cache: jobs for cache, jobs in missing.items() if cache.folder.parent == folder}
+        need = sum(cache.bytes(jobs) for cache, jobs in caches.items())
+        if not here:
+            lines.append(f"image cache: up to {size(need)} to be decoded into {folder}")
+            continue
+        check_folder("machine.image_cache", folder, write=True)
+        free = free_bytes(folder)
+        if need > free:
+            raise ConfigError(
+                "machine.image_cache",
+                folder,
+                f"{size(need)} of decoded images are to be written and {size(free)} are free; give a folder with room"
+                " (or set TLPROTOCOLS_IMAGE_CACHE), a smaller dataset.side, or fewer splits at a time",
+            )
+        lines.append(f"image cache: {size(need)} to be decoded into {folder}, {size(free)} are free")
+    return lines
+
+
+def _decode(terminal: Terminal, missing: Mapping[ImageCache, list[Job]]) -> None:
+    begun = time.monotonic()
     total = sum(cache.counts(part)[label] for cache, jobs in missing.items() for part, label in jobs)
     if total:
         with terminal.progress("decoding images", total, "images") as advance:

@@ -25,7 +25,16 @@ from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.splits import chosen, part_of, probed_classes, target_classes
 from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.randomness import stream
-from tlprotocols.records import Files, Row, files, finished_row, read_row, show_base_as_run, write_atomic
+from tlprotocols.records import (
+    Files,
+    Row,
+    files,
+    finished_row,
+    read_row,
+    remove_temporaries,
+    show_base_as_run,
+    write_atomic,
+)
 from tlprotocols.training import (
     best_epochs,
     checkpoints,
@@ -105,6 +114,8 @@ def execute(
     with FileLock(paths.lock):  # another process that has it is waited for, and then there is nothing left to do
         if (row := finished_row(config, role)) is not None:
             return row
+        for path in (paths.row, paths.weights, paths.checkpoint):
+            remove_temporaries(path)
         before = read_row(paths.row) or {}  # a base whose weights are gone, or a run that becomes a base: it stays both
         probe = config.probe or before.get("probe_top1") is not None
         config = replace(config, curve=config.curve or "val_top1_best" in before, probe=probe)
@@ -147,7 +158,7 @@ def _write(row: Row, state: State, attempt: Attempt) -> None:
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
     }
     write_atomic(attempt.paths.row, json.dumps(numbers, indent=1))
-    for leftover in (attempt.paths.checkpoint, attempt.paths.failure):
+    for leftover in (attempt.paths.checkpoint, attempt.paths.failure, attempt.paths.accident):
         leftover.unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ from tlprotocols.launching import driver, terminal
 from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan
 from tlprotocols.records import files
+from tlprotocols.training import memory_estimate as memory
 from tlprotocols.training.run import execute
 
 
@@ -192,3 +193,52 @@ def test_target_classes_that_the_base_has_learned_too_are_noted(sweep):
         "note: the base is trained on 1 target class: cat in classes.source too"
     ]
     assert terminal.cautions(sweep(f"layers=4 base=self {groups}")) == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_batch_that_fits_no_memory_is_refused_before_it_is_trained(cfg, tmp_path, monkeypatch, dry_run):
+    config = cfg(
+        f"results_dir={tmp_path / 'results'}", "layers=0", "n_per_class=full", "batch_size=1000000", "shards=9"
+    )
+    local = Local(workers=3, gpus=None, per_gpu=1, dry_run=dry_run, retry_failed=False)
+    need = memory.bytes_needed(config, images=48)  # of the batch that it comes to
+    monkeypatch.setattr(driver, "memory_bytes", lambda: need - 1)
+    line = (
+        r"^batch_size=1000000: a run needs about .* of memory \(alexnet_small of width 0.1, shards=9\) and .* are here"
+    )
+    with pytest.raises(ConfigError, match=line):
+        driver.sweep([config], local)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("times", "noted"), [(1.5, "hydra.launcher.workers=1 fits"), (2.5, "workers=2 fits"), (3, "")])
+def test_more_runs_at_a_time_than_fit_are_noted(cfg, tmp_path, monkeypatch, capsys, times, noted):
+    config = cfg(f"results_dir={tmp_path / 'results'}", "layers=0", "high_lr_layers=8")
+    monkeypatch.setattr(driver, "memory_bytes", lambda: times * memory.bytes_needed(config, images=16))
+    driver.sweep([config], Local(workers=3, gpus=None, per_gpu=1, dry_run=True, retry_failed=False))
+    printed = capsys.readouterr().out
+    assert noted in printed if noted else "of memory" not in printed
+
+
+def test_memory_is_that_of_weights_gradients_momentum_and_outputs(plain):
+    """Of alexnet_small by hand: 5 convolutions, 3 linear layers, what is pooled and flattened, and the input."""
+    config = plain("model.width=1", "shards=1", "batch_size=32", "dropout=0", "layers=5", "freeze=2")
+    sizes = [(64, 3, 25), (192, 64, 9), (384, 192, 9), (256, 384, 9), (256, 256, 9)]
+    linear = [(1024, 256 * 2 * 2), (1024, 1024), (1000, 1024)]
+    weights = [out * (into * kernel + 1) for out, into, kernel in sizes] + [out * (into + 1) for out, into in linear]
+    outputs = 64 * (16**2 + 8**2) + 192 * (8**2 + 4**2) + 384 * 4**2 + 256 * (4**2 + 4**2 + 2**2 + 2**2)
+    outputs += 1024 + 1024 + 1024 + 1024 + 1000  # dropout gives its own
+    wanted = 4 * (sum(weights) + 2 * sum(weights[2:]) + 32 * (outputs + 3 * 32**2))
+    assert memory.bytes_needed(config, images=10**6) == wanted
+
+
+def test_a_class_that_fits_no_memory_is_not_decoded(composed, tiny, tmp_path, monkeypatch):
+    folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'cache'}"]
+    monkeypatch.setattr(driver, "memory_bytes", lambda: 2 * 12 * (16 * 16 * 3 + 4) - 1)
+    with pytest.raises(
+        ConfigError, match=r"^dataset.side=16: decoding a class needs 18.5 kB of memory and 18.5 kB are"
+    ):
+        driver.sweep(
+            [composed(*tiny, *folders, "layers=0")],
+            Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False),
+        )

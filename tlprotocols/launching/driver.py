@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 from tlprotocols.config.identity import run_id
@@ -10,7 +10,7 @@ from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import keys
 from tlprotocols.disk import check_folder, free_bytes
 from tlprotocols.errors import ConfigError
-from tlprotocols.hardware import cores
+from tlprotocols.hardware import cores, device, memory_bytes
 from tlprotocols.images import forget, source
 from tlprotocols.images.cache import ImageCache, Job, missing_images, repeated_images
 from tlprotocols.launching.backend import Backend
@@ -43,7 +43,8 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     if planned.to_run:
         check_folder("results_dir", results, write=True)
     missing = missing_images(run.config for run in planned.to_run)
-    for line in [*cautions(planned), *_room(missing, backend.is_here)]:
+    notes = _memory(planned.to_run, missing, parallel) if backend.is_here else []
+    for line in [*cautions(planned), *notes, *_room(missing, backend.is_here)]:
         terminal.print(line)
     if backend.dry_run:
         terminal.failures(planned, planned.failures, lambda run: logs(run) + backend.logs(run))
@@ -123,6 +124,47 @@ def _check_settings(configs: Sequence[Config]) -> None:
         if len(values) > 1:
             shown = ",".join(map(str, values))
             raise ConfigError(key, shown, "is no factor: a sweep has one value; give a command for each")
+
+
+def _memory(runs: Sequence[Run], missing: Mapping[ImageCache, list[Job]], parallel: int) -> list[str]:
+    """A line where `parallel` runs at a time may need more memory than this machine has.
+
+    Raises:
+        ConfigError: a single run needs more, or decoding a single class does. Memory of a GPU is not estimated.
+    """
+    there = memory_bytes()
+    for cache, jobs in missing.items():
+        need = 2 * max(cache.bytes([job]) for job in jobs)  # its images one by one, and together
+        if need > there:
+            legal = f"decoding a class needs {size(need)} of memory and {size(there)} are here; give a smaller side"
+            raise ConfigError("dataset.side", cache.dataset.side, legal)
+    suspects = {
+        (run.config.model, run.config.dataset.pixels, run.config.batch_size, run.config.shards, run.images): run
+        for run in runs
+        if device(run.config.machine) == "cpu" and parallel * _most_bytes(run) > there
+    }
+    if not suspects:
+        return []
+    from tlprotocols.training.memory_estimate import bytes_needed  # needs torch, which a plan otherwise does without
+
+    need, config = max(
+        ((bytes_needed(run.config, run.images), run.config) for run in suspects.values()), key=itemgetter(0)
+    )
+    if need > there:
+        what = f"{config.model.name} of width {config.model.width:g}, shards={config.shards}"
+        legal = f"a run needs about {size(need)} of memory ({what}) and {size(there)} are here; lower one of these"
+        raise ConfigError("batch_size", config.batch_size, legal)
+    if parallel * need <= there:
+        return []
+    fit = f"{size(there)} are here for {parallel} at a time; hydra.launcher.workers={int(there // need)} fits"
+    return [f"note: a run needs about {size(need)} of memory, and {fit}"]
+
+
+def _most_bytes(run: Run) -> float:
+    """No run needs more: every weight, and every output of a layer, comes from a multiplication or more."""
+    config, images = run.config, min(run.config.batch_size, run.images)
+    multiply_adds = config.model.spec.multiply_adds(config.dataset.pixels, config.model.width)
+    return 4 * multiply_adds * (3 + config.shards + images / 4)
 
 
 def _room(missing: Mapping[ImageCache, list[Job]], here: bool) -> list[str]:

@@ -332,6 +332,7 @@ def test_a_number_inside_its_range_is_taken(
             "base=dataset base.dataset=cifar10 base.dataset.fingerprint=a",
             "base.dataset.fingerprint=a: is computed from",
         ),
+        ("layers=all-K", "layers=all-K: must be a whole number of at least 0, or all, or all-K"),
         ("dataset.pad=1e9", "dataset.pad=1000000000.0: must be a whole number from 0 to 1024"),
         ("dataset.side=1e5", "dataset.side=100000.0: must be a whole number from 8 to 4096"),
         ("shards=1e7", "shards=10000000.0: must be a whole number from 1 to 1024"),

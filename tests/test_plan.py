@@ -151,7 +151,8 @@ def test_of_equal_cells_one_that_wants_a_curve_or_a_probe_is_enough(sweep, first
 
 @pytest.mark.parametrize("key", ["results_dir", "machine.image_cache", "machine.device", "machine.checkpoint_minutes"])
 def test_a_sweep_over_a_setting_would_ignore_all_values_but_one(cfg, tmp_path, key):
-    values = {"machine.device": ("cpu", "auto"), "machine.checkpoint_minutes": ("1", "2")}.get(key, ("a", "b"))
+    folders = (tmp_path / "a", tmp_path / "b")
+    values = {"machine.device": ("cpu", "auto"), "machine.checkpoint_minutes": (1, 2)}.get(key, folders)
     configs = [cfg(f"results_dir={tmp_path}", "layers=0", f"{key}={value}") for value in values]
     with pytest.raises(ConfigError, match=rf"^{key}=\S+: is no factor: a sweep has one value; give a command for each"):
         driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False))
@@ -226,7 +227,7 @@ def test_memory_is_that_of_weights_gradients_momentum_and_outputs(plain):
     sizes = [(64, 3, 25), (192, 64, 9), (384, 192, 9), (256, 384, 9), (256, 256, 9)]
     linear = [(1024, 256 * 2 * 2), (1024, 1024), (1000, 1024)]
     weights = [out * (into * kernel + 1) for out, into, kernel in sizes] + [out * (into + 1) for out, into in linear]
-    outputs = 64 * (16**2 + 8**2) + 192 * (8**2 + 4**2) + 384 * 4**2 + 256 * (4**2 + 4**2 + 2**2 + 2**2)
+    outputs = 384 * 4**2 + 256 * (4**2 + 4**2 + 2**2 + 2**2)  # no gradient passes conv1 and conv2
     outputs += 1024 + 1024 + 1024 + 1024 + 1000  # dropout gives its own
     wanted = 4 * (sum(weights) + 2 * sum(weights[2:]) + 32 * (outputs + 3 * 32**2))
     assert memory.bytes_needed(config, images=10**6) == wanted

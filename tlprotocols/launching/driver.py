@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tlprotocols.planning.plan import Run, plan, resolved
 from tlprotocols.records import Row, files, show_base_as_run
 
 WORTH_A_LINE = 2.0  # seconds
+MOST_FEATURES = 2**15  # that the head of a network gets
 
 
 def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | None:
@@ -139,9 +141,10 @@ def _memory(runs: Sequence[Run], missing: Mapping[ImageCache, list[Job]], parall
             legal = f"decoding a class needs {size(need)} of memory and {size(there)} are here; give a smaller side"
             raise ConfigError("dataset.side", cache.dataset.side, legal)
     suspects = {
-        (run.config.model, run.config.dataset.pixels, run.config.batch_size, run.config.shards, run.images): run
+        (c.model, c.dataset.input_pixels, c.batch_size, c.shards, c.head, c.freeze, run.images): run
         for run in runs
-        if device(run.config.machine) == "cpu" and parallel * _most_bytes(run) > there
+        for c in [run.config]
+        if device(c.machine) == "cpu" and parallel * _most_bytes(run) > there
     }
     if not suspects:
         return []
@@ -163,7 +166,8 @@ def _memory(runs: Sequence[Run], missing: Mapping[ImageCache, list[Job]], parall
 def _most_bytes(run: Run) -> float:
     """No run needs more: every weight, and every output of a layer, comes from a multiplication or more."""
     config, images = run.config, min(run.config.batch_size, run.images)
-    multiply_adds = config.model.spec.multiply_adds(config.dataset.pixels, config.model.width)
+    multiply_adds: float = config.model.spec.multiply_adds(config.dataset.input_pixels, config.model.width)
+    multiply_adds += sum(a * b for a, b in pairwise([MOST_FEATURES, *(config.head or [])]))
     return 4 * multiply_adds * (3 + config.shards + images / 4)
 
 

@@ -143,8 +143,8 @@ MUTANTS = [
         ),
         (
             "validation on training images",
-            "evaluate(net, config, data.val)\n    tops",
-            "evaluate(net, config, data.train)\n    tops",
+            "evaluate(net, config, data.train), evaluate(net, config, data.val)",
+            "evaluate(net, config, data.train), evaluate(net, config, data.train)",
             "plain_loop",
             "",
         ),
@@ -152,8 +152,8 @@ MUTANTS = [
             "weights that overflowed are not diverged",
             "and all(bool(value.isfinite().all()) for value in net.parameters())",
             "",
-            "transfer train",
-            "diverged",
+            "train",
+            "no_number",
         ),
         (
             "initialisation is keyed by split",

@@ -320,3 +320,14 @@ def test_a_curve_says_how_soon_a_run_was_good_and_when_its_rates_fell(plain):
     assert found["epochs_to_first_fall"] == 4  # epochs 3 and 4 had no lower loss
     assert _curve(curve, plain("curve=true"))["epochs_to_first_fall"] is None
     assert _curve(curve[:3], config)["epochs_to_first_fall"] is None
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_weight_that_is_no_number_is_divergence_where_all_losses_are_numbers(cfg, value):
+    """As after an overflow in the last update, of a unit that no image reaches."""
+    net = network(cfg("layers=0"), 4)
+    assert run._finite(net, 1.0, 2.0)
+    assert not run._finite(net, 1.0, value)
+    with torch.no_grad():
+        net.stages["fc6"].get_parameter("bias")[3] = value
+    assert not run._finite(net, 1.0, 2.0)

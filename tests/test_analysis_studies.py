@@ -58,7 +58,8 @@ def table() -> pd.DataFrame:
     wide = paper.query("n_per_class == 10 and layers == 4 and high_lr_layers == 8").assign(dataset="cifar10")
     top1 = wide["val_top1"] - 0.1 - 0.001 * wide["split"]
     narrow = wide.assign(**{"model.width": 0.25}, val_top1=top1)
-    return pd.concat([paper, wide, narrow, paper.head(3).assign(dataset="glyphs")], ignore_index=True)
+    joined = pd.concat([paper, wide, narrow, paper.head(3).assign(dataset="glyphs")], ignore_index=True)
+    return joined.assign(run_id=[f"{number:016x}" for number in range(len(joined))])
 
 
 def test_each_study_takes_its_own_rows(table: pd.DataFrame):

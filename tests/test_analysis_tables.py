@@ -77,6 +77,36 @@ def test_selection_on_pure_noise_is_optimistic():
     assert result["chosen_and_reported"].between(30, 50).all()
 
 
+def halves(first, second, names=("val_top1_even", "val_top1_odd")):
+    """Rows of two settings, 4 and 5 layers, on two splits, whose accuracies on two sets of images are these."""
+    rows = [
+        {"n_per_class": 10, "unit": f"split {split}", "seed": 0, "layers": layers, "accuracy": 100 * (a + b) / 2}
+        | dict(zip(names, (a, b), strict=True))
+        for layers, pairs in ((4, first), (5, second))
+        for split, (a, b) in enumerate(pairs)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_honest_accuracy_is_that_on_the_half_that_did_not_choose():
+    """4 layers are best on the even images, 5 on the odd ones; each is reported on the other half."""
+    rows = halves([(0.5, 0.2), (0.6, 0.1)], [(0.3, 0.4), (0.2, 0.6)])
+    (found,) = selection.effect(rows, ["layers"]).to_dict("records")
+    assert found["chosen_and_reported"] == pytest.approx((55 + 50) / 2)
+    assert found["heldout_images"] == pytest.approx((15 + 25) / 2)
+    assert found["optimism"] == pytest.approx((55 + 50 - 15 - 25) / 2)
+
+
+def test_with_test_images_the_honest_accuracy_is_theirs_and_nothing_is_chosen_by_them():
+    """5 layers are best on the validation images, 4 on the test images."""
+    rows = halves([(30, 70), (40, 60)], [(50, 20), (60, 10)], names=("val_accuracy", "accuracy"))
+    rows["test_top1"] = rows["accuracy"] / 100
+    (found,) = selection.effect(rows, ["layers"]).to_dict("records")
+    assert found["chosen_and_reported"] == pytest.approx(55)
+    assert found["heldout_images"] == pytest.approx(15)
+    assert found["optimism"] == pytest.approx(55 - 15 - (45 - 40))  # of which 5 points are how hard the images are
+
+
 def test_heldout_reports_the_other_half(paper):
     shifted = paper.assign(val_top1_odd=paper["val_top1_even"] - 0.1)
     chosen, reported = (table2.settings(shifted, s)["accuracy"] for s in ("all", "heldout"))

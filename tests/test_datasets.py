@@ -20,7 +20,7 @@ from torchvision import transforms
 from tlprotocols import images as datasets
 from tlprotocols.errors import ConfigError
 from tlprotocols.images import cache as store_module
-from tlprotocols.images import source
+from tlprotocols.images import folders, source
 from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.folders import ImageFiles, read_image
 from tlprotocols.images.glyphs import FACES, Glyphs, characters, font_folder
@@ -243,6 +243,101 @@ def test_what_is_no_image_file_is_named(composed, make_shapes, tmp_path, kind):
         os.mkfifo(odd)
     with pytest.raises(ConfigError, match=r"bee/odd.png: cannot be read as an image"):
         folder(composed, root)
+
+
+LOOPS = {  # links of the class ant, or of two classes, that would be followed for ever; the one that is named
+    "itself": ({"train/ant/more": "."}, "ant/more"),
+    "the root": ({"train/ant/up": "../.."}, "ant/up"),
+    "another class and back": ({"train/ant/x": "../bee", "train/bee/y": "../ant"}, "(ant/x/y|ant/x)"),
+}
+
+
+@pytest.mark.parametrize(("links", "named"), LOOPS.values(), ids=LOOPS)
+def test_links_that_lead_round_in_circles_are_named(composed, make_shapes, tmp_path, links, named):
+    root = make_shapes(tmp_path / "tree", ("ant", "bee"))
+    for link, target in links.items():
+        (root / link).symlink_to(target)
+    with pytest.raises(ConfigError, match=rf"{named}: is a link to a folder that holds it; remove the link"):
+        folder(composed, root)
+
+
+def test_a_class_may_be_a_link_to_a_folder_elsewhere(composed, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree", ("ant", "bee"))
+    first = folder(composed, root)
+    (root / "train" / "bee").rename(tmp_path / "elsewhere")
+    (root / "train" / "bee").symlink_to(tmp_path / "elsewhere")
+    datasets.forget()
+    assert (folder(composed, root).counts, folder(composed, root).fingerprint) == (first.counts, first.fingerprint)
+
+
+def test_a_class_that_is_a_link_to_nowhere_is_named(composed, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree", ("ant", "bee"))
+    for part in ("train", "val"):
+        (root / part / "cat").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"train/cat: is a link to what is not there; mend or remove it"):
+        folder(composed, root)
+
+
+@pytest.mark.parametrize("root", ["/", "/..", "//"])
+def test_the_whole_file_system_is_no_data_set(composed, root):
+    dataset = composed("dataset=folder", f"dataset.root={root}").dataset
+    with pytest.raises(ConfigError, match="is the whole file system; it must hold train/CLASS/image files"):
+        source(dataset, "cache")
+
+
+def test_the_search_for_images_among_other_files_is_bounded(composed, make_shapes, tmp_path, monkeypatch):
+    root = make_shapes(tmp_path / "tree", ("ant", "bee"))
+    for number in range(30):
+        (root / "train" / "bee" / f"{number}.txt").touch()
+    assert folder(composed, root).counts["train"] == (12, 12)
+    monkeypatch.setattr(folders, "OTHERS", 29)
+    datasets.forget()
+    with pytest.raises(ConfigError, match="train/bee: holds more than 29 entries that are no images: is it a class"):
+        folder(composed, root)
+
+
+def test_names_that_are_no_utf8_are_names(composed, tiny, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree", ("ant", "bee", "cat"))
+    for part in ("train", "val"):
+        os.rename(root / part / "ant", os.fsencode(root / part) + b"/\xfe")
+        os.rename(root / part / "bee" / "000.png", os.fsencode(root / part / "bee") + b"/\xff.png")
+    folders = [f"dataset.root={root}", f"machine.image_cache={tmp_path / 'cache'}", f"results_dir={tmp_path}"]
+    config = resolved(composed(*tiny, *folders, "layers=0", "split=1"))
+    ImageCache.of(config).ensure(images_needed(config), workers=1)
+    assert ImageCache.of(config).classes == ["bee", "cat", "\udcfe"]
+    assert execute(config)["val_top1"] >= 0
+
+
+def test_images_that_are_trained_and_measured_on_are_noted(composed, tiny, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree")
+    names = sorted(f.name for f in (root / "train").iterdir())
+    shutil.copy(root / "val" / names[2] / "001.png", root / "train" / names[2] / "twin.png")
+    shutil.copy(root / "val" / names[5] / "003.png", root / "train" / names[2] / "other.png")  # of another class
+    folders = [f"dataset.root={root}", f"machine.image_cache={tmp_path / 'cache'}"]
+    configs = [
+        resolved(composed(*tiny, *folders, "layers=0", "classes=all", f"base={base}")) for base in ("none", "self")
+    ]
+    ImageCache.of(configs[0]).ensure(images_needed(configs[0]), workers=1)
+    assert store_module.repeated_images(configs) == [
+        "note: 2 images of folder that accuracy is measured on are also trained on,"
+        f" the first being image 2 of class {names[2]} in val"
+    ]
+    (root / "train" / names[2] / "twin.png").unlink()
+    (root / "train" / names[2] / "other.png").unlink()
+    datasets.forget()
+    whole = [resolved(composed(*tiny, *folders, "layers=0", f"target={half}")) for half in "AB"]
+    ImageCache.of(whole[0]).ensure(images_needed(whole[0]), workers=1)  # half of the cache is not decoded: all black
+    assert store_module.repeated_images(whole[:1]) == []
+
+
+def test_a_damaged_list_of_validation_images_is_named(composed, tmp_path):
+    (tmp_path / "train" / "n1" / "images").mkdir(parents=True)
+    (tmp_path / "val").mkdir()
+    for content in (b"val_0.JPEG n1\n", b"val_0.JPEG\t\xff\n\n"):
+        (tmp_path / "val" / "val_annotations.txt").write_bytes(content)
+        datasets.forget()
+        with pytest.raises(ConfigError, match=r"val_annotations.txt: line [12] is no file, tab and class"):
+            source(composed("dataset=tiny_imagenet", f"dataset.root={tmp_path}").dataset, tmp_path / "cache")
 
 
 def test_tiny_imagenets_official_layout(composed, tmp_path):

@@ -25,8 +25,9 @@ FLOORS = (  # from the top; rooms of one floor do not know each other
     ("tlprotocols.images", "tlprotocols.results"),
     ("tlprotocols.records",),
     ("tlprotocols.budget",),
-    ("tlprotocols.lr_schedule", "tlprotocols.hardware"),
+    ("tlprotocols.lr_schedule", "tlprotocols.hardware", "tlprotocols.processes"),
     ("tlprotocols.config",),
+    ("tlprotocols.disk",),
     ("tlprotocols.errors", "tlprotocols.randomness"),
     ("tlprotocols",),  # its version
 )

@@ -6,8 +6,11 @@ import pytest
 
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.errors import ConfigError
+from tlprotocols.launching import driver, terminal
+from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan
 from tlprotocols.records import files
+from tlprotocols.training import memory_estimate as memory
 from tlprotocols.training.run import execute
 
 
@@ -137,3 +140,106 @@ def test_a_failure_without_a_reason_is_still_a_failure(sweep, cfg, tmp_path):
     files(config).folder.mkdir(parents=True)
     files(config).failure.write_text("")
     assert sweep("layers=0").failures == {run_id(config): "no reason was kept"}
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_of_equal_cells_one_that_wants_a_curve_or_a_probe_is_enough(sweep, first):
+    cells = ("layers=4", "layers=4 curve=true", "layers=4 probe=true")
+    (run,) = sweep(*cells[first:], *cells[:first]).requested
+    assert (run.config.curve, run.config.probe) == (True, True)
+
+
+@pytest.mark.parametrize("key", ["results_dir", "machine.image_cache", "machine.device", "machine.checkpoint_minutes"])
+def test_a_sweep_over_a_setting_would_ignore_all_values_but_one(cfg, tmp_path, key):
+    folders = (tmp_path / "a", tmp_path / "b")
+    values = {"machine.device": ("cpu", "auto"), "machine.checkpoint_minutes": (1, 2)}.get(key, folders)
+    configs = [cfg(f"results_dir={tmp_path}", "layers=0", f"{key}={value}") for value in values]
+    with pytest.raises(ConfigError, match=rf"^{key}=\S+: is no factor: a sweep has one value; give a command for each"):
+        driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False))
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_image_cache_that_does_not_fit_is_refused_before_it_is_decoded(
+    composed, tiny, tmp_path, monkeypatch, dry_run
+):
+    folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'cache'}"]
+    configs = [composed(*tiny, *folders, "layers=0", *cell.split()) for cell in ("target=A", "target=B", "seed=1")]
+    needed = 8 * (12 + 4) * (16 * 16 * 3 + 4)  # all eight classes once, with a checksum each
+    monkeypatch.setattr(driver, "free_bytes", lambda folder: needed - 1)
+    line = r"^machine.image_cache=.*: 98.8 kB of decoded images are to be written and 98.8 kB are free; give a folder"
+    with pytest.raises(ConfigError, match=line):
+        driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=dry_run, retry_failed=False))
+    assert not (tmp_path / "results").exists()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["digests"]
+
+
+def test_the_plan_says_what_will_be_decoded_and_what_is_free(composed, tiny, tmp_path, monkeypatch, capsys):
+    folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'cache'}"]
+    monkeypatch.setattr(driver, "free_bytes", lambda folder: 252.04e9)
+    dry = Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False)
+    driver.sweep([composed(*tiny, *folders, "layers=0")], dry)
+    assert f"49.4 kB to be decoded into {tmp_path / 'cache'}, 252.0 GB are free" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2.5e6, "2.5 MB"), (1.2e13, "12,000.0 GB")]
+)
+def test_sizes_are_readable(count, text):
+    assert terminal.size(count) == text
+
+
+def test_target_classes_that_the_base_has_learned_too_are_noted(sweep):
+    groups = "classes=groups classes.source=[ant,bee,cat] classes.target=[cat,dog]"
+    assert terminal.cautions(sweep(f"layers=4 {groups}")) == [
+        "note: the base is trained on 1 target class: cat in classes.source too"
+    ]
+    assert terminal.cautions(sweep(f"layers=4 base=self {groups}")) == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_batch_that_fits_no_memory_is_refused_before_it_is_trained(cfg, tmp_path, monkeypatch, dry_run):
+    config = cfg(
+        f"results_dir={tmp_path / 'results'}", "layers=0", "n_per_class=full", "batch_size=1000000", "shards=9"
+    )
+    local = Local(workers=3, gpus=None, per_gpu=1, dry_run=dry_run, retry_failed=False)
+    need = memory.bytes_needed(config, images=48)  # of the batch that it comes to
+    monkeypatch.setattr(driver, "memory_bytes", lambda: need - 1)
+    line = (
+        r"^batch_size=1000000: a run needs about .* of memory \(alexnet_small of width 0.1, shards=9\) and .* are here"
+    )
+    with pytest.raises(ConfigError, match=line):
+        driver.sweep([config], local)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("times", "noted"), [(1.5, "hydra.launcher.workers=1 fits"), (2.5, "workers=2 fits"), (3, "")])
+def test_more_runs_at_a_time_than_fit_are_noted(cfg, tmp_path, monkeypatch, capsys, times, noted):
+    config = cfg(f"results_dir={tmp_path / 'results'}", "layers=0", "high_lr_layers=8")
+    monkeypatch.setattr(driver, "memory_bytes", lambda: times * memory.bytes_needed(config, images=16))
+    driver.sweep([config], Local(workers=3, gpus=None, per_gpu=1, dry_run=True, retry_failed=False))
+    printed = capsys.readouterr().out
+    assert noted in printed if noted else "of memory" not in printed
+
+
+def test_memory_is_that_of_weights_gradients_momentum_and_outputs(plain):
+    """Of alexnet_small by hand: 5 convolutions, 3 linear layers, what is pooled and flattened, and the input."""
+    config = plain("model.width=1", "shards=1", "batch_size=32", "dropout=0", "layers=5", "freeze=2")
+    sizes = [(64, 3, 25), (192, 64, 9), (384, 192, 9), (256, 384, 9), (256, 256, 9)]
+    linear = [(1024, 256 * 2 * 2), (1024, 1024), (1000, 1024)]
+    weights = [out * (into * kernel + 1) for out, into, kernel in sizes] + [out * (into + 1) for out, into in linear]
+    outputs = 384 * 4**2 + 256 * (4**2 + 4**2 + 2**2 + 2**2)  # no gradient passes conv1 and conv2
+    outputs += 1024 + 1024 + 1024 + 1024 + 1000  # dropout gives its own
+    wanted = 4 * (sum(weights) + 2 * sum(weights[2:]) + 32 * (outputs + 3 * 32**2))
+    assert memory.bytes_needed(config, images=10**6) == wanted
+
+
+def test_a_class_that_fits_no_memory_is_not_decoded(composed, tiny, tmp_path, monkeypatch):
+    folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'cache'}"]
+    monkeypatch.setattr(driver, "memory_bytes", lambda: 2 * 12 * (16 * 16 * 3 + 4) - 1)
+    with pytest.raises(
+        ConfigError, match=r"^dataset.side=16: decoding a class needs 18.5 kB of memory and 18.5 kB are"
+    ):
+        driver.sweep(
+            [composed(*tiny, *folders, "layers=0")],
+            Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False),
+        )

@@ -33,6 +33,7 @@ GOLDEN = {
 }
 BEFORE_SHARDS = ("shards=1", "base.shards=1")  # its legacy values: these ids are older than that factor
 CANNOT_MATTER = "layers=0 freeze=0"  # nothing is copied: the base is nobody's
+GROUPS = {"classes": "groups", "classes.source": "[a]", "classes.target": "[b]"}
 OTHER_IMAGES = {"base": "dataset", "base.dataset": "cifar10"}
 BOTTLENECKS = {"model": "densenet_bc", "model.width": 1}
 OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of the default configuration
@@ -127,8 +128,8 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "base.lr.patience": {"base.schedule": "plateau", "base.lr.patience": 3},
     "base.schedule": "cosine",
     "classes.name": {"classes": "natman"},
-    "classes.source": "[a]",
-    "classes.target": "[a]",
+    "classes.source": GROUPS,
+    "classes.target": GROUPS | {"classes.target": "[c]"},
     "classes.sizes": {"classes": "drawn", "classes.sizes": "[3,3,2]"},
     "classes.source_group": {"classes": "drawn", "classes.source_group": "more"},
 }

@@ -11,9 +11,9 @@ from tlprotocols.config.identity import base_of
 from tlprotocols.images.cache import ImageCache
 from tlprotocols.images.splits import halves
 from tlprotocols.records import files, read_row
-from tlprotocols.training import checkpoints, optimizers, transfer
+from tlprotocols.training import checkpoints, optimizers, run, transfer
 from tlprotocols.training import loop as train
-from tlprotocols.training.loop import Images, evaluate, fit, memory_budget
+from tlprotocols.training.loop import Images, Score, evaluate, fit, memory_budget
 from tlprotocols.training.run import _curve, execute, network, selected
 
 CPU = torch.device("cpu")
@@ -257,9 +257,10 @@ def test_an_evaluation_is_the_mean_over_its_images(cfg):
     assert whole.right.tolist() == [bool(score.right[0]) for score in one_by_one]
 
 
-def test_every_epoch_has_its_own_order(cfg):
-    config = cfg("layers=0", "epochs=2", "augment=none", "dropout=0", "lr.high=0", "batch_size=1", "weight_decay=0")
-    seen = []
+def orders(cfg, *overrides):
+    """The order of the images in each of two epochs."""
+    still = ("epochs=2", "augment=none", "dropout=0", "lr.high=0", "batch_size=1", "weight_decay=0")
+    config, seen = cfg("layers=0", *still, *overrides), []
 
     class Watched(Images):
         def __getitem__(self, which):
@@ -269,9 +270,28 @@ def test_every_epoch_has_its_own_order(cfg):
     train = selected(config, "train", CPU)
     net = network(config, 4)
     list(fit(net, optimizers.optimizer(net, config), config, Watched(train.stored, train.rows, train.labels, CPU)))
-    first, second = seen[:16], seen[16:]
+    return seen[:16], seen[16:]
+
+
+def test_every_epoch_has_its_own_order(cfg):
+    first, second = orders(cfg)
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second
+
+
+def test_the_seed_alone_decides_the_order(cfg):
+    """Replicates of one split differ in it, and runs of several splits do not."""
+    assert orders(cfg, "split=1") == orders(cfg, "target=A") == orders(cfg)
+    assert len({str(orders(cfg, f"seed={seed}")) for seed in range(4)}) == 4
+
+
+def test_the_first_image_of_a_class_is_even_and_the_second_odd():
+    """Of each class by itself, however many images the classes before it have."""
+    right = np.array([True, False, True, True, False, True, False, False])
+    halves = run._halves(Score(0.0, 0.5, right), np.array([0, 0, 0, 1, 1, 2, 2, 2]))
+    assert halves == {"val_top1_even": 4 / 5, "val_top1_odd": 0 / 3}
+    alone = run._halves(Score(0.0, 1.0, right[:1]), np.array([0]))
+    assert alone == {"val_top1_even": 1, "val_top1_odd": None}
 
 
 @pytest.mark.parametrize(
@@ -300,3 +320,14 @@ def test_a_curve_says_how_soon_a_run_was_good_and_when_its_rates_fell(plain):
     assert found["epochs_to_first_fall"] == 4  # epochs 3 and 4 had no lower loss
     assert _curve(curve, plain("curve=true"))["epochs_to_first_fall"] is None
     assert _curve(curve[:3], config)["epochs_to_first_fall"] is None
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_weight_that_is_no_number_is_divergence_where_all_losses_are_numbers(cfg, value):
+    """As after an overflow in the last update, of a unit that no image reaches."""
+    net = network(cfg("layers=0"), 4)
+    assert run._finite(net, 1.0, 2.0)
+    assert not run._finite(net, 1.0, value)
+    with torch.no_grad():
+        net.stages["fc6"].get_parameter("bias")[3] = value
+    assert not run._finite(net, 1.0, 2.0)

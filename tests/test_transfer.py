@@ -109,6 +109,14 @@ def test_every_learning_parameter_is_in_exactly_one_group(protocol, copied, froz
     assert len(grouped) == 2 * (8 - frozen)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize(("copied", "frozen"), PROTOCOLS)
+def test_every_layer_that_learns_decays_whatever_is_frozen(protocol, copied, frozen, name):
+    config = protocol(copied, frozen, "weight_decay=0.125", f"optimizer={name}")
+    groups = optimizers.optimizer(network(config, 4), config).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.125] * (8 - frozen)
+
+
 def test_every_group_has_its_layers_rate(protocol):
     config = protocol(6, 2, "high_lr_layers=2", "decay_epochs=3", "lr.step=5", "lr.layers.conv4=0.5", "lr.high=0.02")
     sgd = optimizers.optimizer(network(config, 4), config)

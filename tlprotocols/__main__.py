@@ -65,6 +65,14 @@ def _main() -> None:
         overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
         print(error if isinstance(error, ConfigError) else explained(error, overrides), file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a disk that is full, a folder that went away: no error of ours
+        if whole_traceback:
+            raise
+        where, why = error.filename or type(error).__name__, error.strerror or error
+        print(f"{where}: {why}; finished runs are kept, the same command goes on", file=sys.stderr)
+        sys.exit(2)
     except RunsFailed as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -53,3 +53,17 @@ def until_pipe_closes(command: Callable[[], None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+class Damaged(OSError, ValueError):
+    """A file of the results folder is gone or damaged; the same command makes it anew."""
+
+
+PASSING = (OSError, MemoryError, ConfigError)  # files, disks, memory; images that changed after they were checked
+PASSING_OF_TORCH = ("OutOfMemoryError", "AcceleratorError")
+NO_MEMORY = "can't allocate memory"  # torch's words, in a RuntimeError, for the memory of a processor
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error says something of the machine at that moment, and nothing of the run that it ended."""
+    return isinstance(error, PASSING) or type(error).__name__ in PASSING_OF_TORCH or NO_MEMORY in str(error)

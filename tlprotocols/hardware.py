@@ -1,6 +1,7 @@
 """What this computer can do: decided once, before a run gets its id, so that no row says `auto`."""
 
 import ctypes
+import math
 import os
 import platform
 from functools import cache
@@ -37,6 +38,16 @@ def gpus() -> int:
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> float:
+    """What the processes of this machine, or of this container, may use at most; infinite where nobody says."""
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        limit = "max"
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    return min(int(limit) if limit.isdigit() else math.inf, there)
 
 
 def slots(device: str, workers: int | None = None, gpus: int | None = None, per_gpu: int = 1) -> list[str | None]:

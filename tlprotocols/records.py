@@ -11,11 +11,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tlprotocols.config.identity import DIGEST, factors, run_id
+from tlprotocols.config.identity import DIGEST, factors, legacy_values, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import build
+from tlprotocols.errors import Damaged
 
 Row = dict[str, Any]
+MEASURED = ("train_loss", "train_eval_loss", "train_top1", "val_loss", "val_top1", "base_top1", "images_per_second")
+NUMBERS = {*MEASURED, "split", "seed", "layers", "freeze"}  # columns that are computed with, or sorted by
 log = logging.getLogger(__name__)
 
 
@@ -78,8 +81,13 @@ class Files:
 
     @property
     def failure(self) -> Path:
-        """Why the last attempt failed; gone once the run is finished."""
+        """Why the run fails by an error of its own: tried again only on request; gone once the run is finished."""
         return self.folder / "failed.txt"
+
+    @property
+    def accident(self) -> Path:
+        """What ended the last attempt that was no error of the run: the same command tries it again."""
+        return self.folder / "interrupted.txt"
 
 
 def files(config: Config, results_dir: str | None = None) -> Files:
@@ -90,19 +98,62 @@ def files(config: Config, results_dir: str | None = None) -> Files:
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that whoever reads it sees all of it or none, whenever the writer is killed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk says no name
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what writers left that were killed while they wrote this file; nobody else may write it now."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file of JSON.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON, or cannot be read: it is damaged, a folder, a pipe, not ours.
+    """
+    try:
+        with open(path, "rb", opener=without_waiting) as file:
+            return json.loads(file.read())
+    except FileNotFoundError:
+        raise
+    except (OSError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """In place of `os.open`: a pipe in a file's place is empty, where reading it would wait for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def reason(path: Path) -> str:
+    """The last line of a file that says why a run has no row."""
+    try:
+        with open(path, errors="replace", opener=without_waiting) as file:
+            return (file.read().strip().splitlines() or ["no reason was kept"])[-1]
+    except OSError as error:
+        return f"the reason cannot be read ({error})"
 
 
 def file_digest(path: Path) -> str | None:
     """The digest of a file as it is now; None if there is no file."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=without_waiting) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST]
-    except FileNotFoundError:
+    except OSError:
+        if path.is_file():
+            raise
         return None
 
 
@@ -115,6 +166,8 @@ def is_running(paths: Files) -> bool:
         lock.acquire(blocking=False)
     except Timeout:
         return True
+    except OSError:  # no lock: a folder that cannot be written to, or in the lock's place; executing will name it
+        return False
     lock.release()
     return False
 
@@ -131,32 +184,43 @@ def read_config(paths: Files) -> Config:
     """The configuration of a run as it was planned.
 
     Raises:
-        ValueError: the file is gone or damaged: it does not describe this run.
+        Damaged: the file is gone or damaged: it does not describe this run.
     """
     try:
-        config = build(json.loads(paths.config.read_bytes()))
+        config = build(read_json(paths.config))
         found = run_id(config)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         found = f"unreadable: {error}"
     if found != paths.id:
-        raise ValueError(
-            f"{paths.config}: does not describe run {paths.id} ({found}); delete it and run the same command again"
-        )
+        raise Damaged(f"{paths.config}: does not describe run {paths.id} ({found}); the same command writes it anew")
     return config
 
 
 def read_row(path: Path) -> Row | None:
     """A row, or None if the run is not finished. A file that is no row of this run is named and ignored."""
     try:
-        row = json.loads(path.read_bytes())
-        if row["run_id"] == path.stem:
-            return typing.cast(Row, row)
-        why = f"it is the row of run {row['run_id']}"
+        row = read_json(path)
+        flaw = _flaw(row, path.stem)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        why = f"{type(error).__name__}: {error}"
-    log.warning("%s: no result (%s); the run counts as unfinished", path, why)
+    except ValueError as error:
+        flaw = str(error)
+    if flaw:
+        log.warning("%s: no result (%s); the run counts as unfinished", path, flaw)
+        return None
+    return typing.cast(Row, row)
+
+
+def _flaw(row: Any, id: str) -> str | None:
+    """Why some JSON is not the row of the run `id`; None if it is."""
+    if not isinstance(row, dict) or "run_id" not in row:
+        return "it has no run_id"
+    if row["run_id"] != id:
+        return f"it is the row of run {row['run_id']}"
+    for key, value in row.items():
+        no_number = isinstance(value, str) and (key in NUMBERS or (key == "n_per_class" and value != "full"))
+        if no_number or not isinstance(value, str | int | float | None):
+            return f"{key} is {value!r}"
     return None
 
 
@@ -184,9 +248,13 @@ def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
 
 
 def _is_of_another(row: Row, config: Config, paths: Files) -> bool:
-    """Whether a row has other factors than its run: somebody edited it, or two runs have one id."""
-    known = factors(config)
-    differ = [key for key, value in known.items() if row.get(key) is not None and row[key] != value]
+    """Whether a row has other factors than its run, or no result: somebody edited it, or two runs have one id."""
+    known, legacy = factors(config), legacy_values()
+    found = {key: legacy.get(key) if row.get(key) is None else row[key] for key in known}  # older than some factor
+    differ = [key for key, value in known.items() if found[key] != value]
+    if not differ and row.get("val_top1") is None:
+        log.warning("%s: no result (it has no val_top1); the run counts as unfinished", paths.row)
+        return True
     if differ:
         log.warning(
             "%s: no result (%s is not %s); the run counts as unfinished", paths.row, differ[0], known[differ[0]]
@@ -224,5 +292,5 @@ def recent_rows(results: Path, count: int) -> list[Row]:
     """The newest rows of a results folder, `count` at the most."""
     folder = results / "rows"
     entries = [entry for entry in os.scandir(folder) if entry.name.endswith(".json")] if folder.is_dir() else []
-    newest = sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)[:count]
+    newest = sorted(entries, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime, reverse=True)[:count]
     return [row for entry in newest if (row := read_row(Path(entry.path))) is not None]

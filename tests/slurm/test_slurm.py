@@ -163,7 +163,8 @@ def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
         named = [line for line in reasons.split("failed ") if by_n[n] in line and cause in line]
         assert named, printed
         assert f"slurm/{job_of(tlp.results, by_n[n])}_0_log.out" in reasons
-        assert cause in (tlp.results / "runs" / by_n[n] / "failed.txt").read_text()
+        kept = "failed.txt" if n == 400 else "interrupted.txt"  # the others may do the next time
+        assert cause in (tlp.results / "runs" / by_n[n] / kept).read_text()
 
 
 def kill_workers(tlp: CommandLine, run: str, times: int) -> None:

@@ -89,6 +89,7 @@ class Composer:
             check_protocol(config, cell, template.protocol)
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
+        check_filled_in(config)
         config.check()
         return dataclasses.replace(config, protocol=_label(config, template.protocol))
 
@@ -162,6 +163,18 @@ def _label(config: Config, protocol: Mapping[str, Any]) -> str | None:
     decay = None if "decay_epochs" in IDLE.get(config.schedule, ()) else config.decay_epochs
     values = (config.model.name, config.layers, config.freeze, config.high_lr_layers, decay, config.lr.step)
     return protocol_of(dict(zip(READ, (*values, config.n_per_class), strict=True)))
+
+
+def check_filled_in(config: Config) -> None:
+    """Refuse values for what is computed from files, which would be ignored."""
+    base = config.base.dataset
+    for key, value in (
+        ("dataset.fingerprint", config.dataset.fingerprint),
+        ("base.dataset.fingerprint", base.fingerprint if base else ""),
+        ("base.digest", config.base.digest),
+    ):
+        if value:
+            raise ConfigError(key, value, "is computed from the files; leave it out")
 
 
 def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

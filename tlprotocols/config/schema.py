@@ -41,10 +41,15 @@ def factor(
 
 
 def setting(
-    doc: str, *, low: float | None = None, choices: tuple[str, ...] = (), legacy: object = dataclasses.MISSING
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    legacy: object = dataclasses.MISSING,
 ) -> Any:
     """A value of the machine or of the record keeping: it never enters an id. `legacy`: as of a factor."""
-    return _field(doc, low, None, choices, False, legacy, False)
+    return _field(doc, low, high, choices, False, legacy, False)
 
 
 def label(doc: str) -> Any:
@@ -83,11 +88,11 @@ class Rates(Decay):
 class Recipe:
     """How one network is trained, whatever it was copied from."""
 
-    epochs: int = factor("passes over the training images; max_updates sets it", low=1)
+    epochs: int = factor("passes over the training images; max_updates sets it", low=1, high=10**6)
     max_updates: int = factor("train for exactly so many updates instead; 0: for epochs", low=0, legacy=0)
     stop_after: int = factor("end after so many epochs without a lower val_loss; 0: never early", low=0, legacy=0)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
-    shards: int = factor("parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, legacy=1)
+    shards: int = factor("parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, high=1024, legacy=1)
     optimizer: str = factor("how gradients become updates", choices=OPTIMIZERS, legacy="sgd")
     momentum: float = factor("momentum of SGD; adam and adamw do not read it", low=0, high=1)
     nesterov: bool = factor("Nesterov's momentum instead of the classical one (sgd only)", legacy=False)
@@ -106,7 +111,7 @@ class Dataset:
     name: str = factor("the images", choices=DATASETS)
     root: str | None = setting("folder of the images; glyphs need none")
     download: bool = setting("let torchvision fetch cifar10 and cifar100 into the root")
-    side: int = factor("side of the square that images become, in pixels", low=8)
+    side: int = factor("side of the square that images become, in pixels", low=8, high=4096)
     resize: str = factor(
         "how: centre: the middle square, after the shorter side; squash: the whole image, whatever its aspect ratio",
         choices=RESIZES,
@@ -114,7 +119,7 @@ class Dataset:
     )
     pixels: int = factor("side of the crop that a network sees", low=8)
     upscale: int = factor("side that crops are enlarged to for the network; 0: not enlarged", low=0, legacy=0)
-    pad: int = factor("black pixels added on every side before a random crop", low=0)
+    pad: int = factor("black pixels added on every side before a random crop", low=0, high=1024)
     mean: tuple[float, ...] = factor("mean of red, green, blue that is subtracted, on a scale of 0 to 1")
     mean_of: str = factor(
         "which mean: constants: dataset.mean; source: of the images that the base network learned, or else its own",
@@ -308,8 +313,7 @@ class Config(Recipe):
         if self.dataset.mean_of == "source" and self.layers and self.base.name in ("weights", "dataset"):
             legal = f"must be constants with base={self.base.name}, whose images are not those of dataset"
             raise ConfigError("dataset.mean_of", "source", legal)
-        if self.classes.name == "groups" and not (self.classes.source and self.classes.target):
-            raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
+        self._check_groups()
         if self.classes.name == "drawn":
             self._check_drawn(self.classes.sizes or (), self.classes.source_group)
         if self.probe and self.classes.name == "all":
@@ -331,6 +335,19 @@ class Config(Recipe):
                 f"needs fewer classes in C than in A (classes.sizes={list(sizes)}); say classes.source_group=A or more"
             )
             raise ConfigError("classes.source_group", source, legal)
+
+    def _check_groups(self) -> None:
+        classes = self.classes
+        if classes.name != "groups":
+            for key, names in (("source", classes.source), ("target", classes.target)):
+                if names is not None:
+                    raise ConfigError(f"classes.{key}", list(names), "is for classes=groups; say so, or leave it out")
+            return
+        if not (classes.source and classes.target):
+            raise ConfigError("classes", "groups", "needs classes.source=[...] and classes.target=[...], class names")
+        if set(classes.source) == set(classes.target):
+            legal = "must differ from classes.source; to copy from a base on the target classes say base=self"
+            raise ConfigError("classes.target", list(classes.target), legal)
 
     def _check_base(self) -> None:
         base = self.base

@@ -18,7 +18,7 @@ DEPTH = re.compile(r"all(?:-(\d+))?")
 
 def build(values: Mapping[str, Any]) -> Config:
     """Typed and checked configuration of nested plain values, as YAML or a saved configuration file holds them."""
-    config: Config = read(Config, with_depths(values))
+    config: Config = read(Config, with_depths(values) if isinstance(values, Mapping) else values)
     config.check()
     return config
 
@@ -76,7 +76,9 @@ def _value(hint: Any, value: Any, key: str, about: Mapping[str, Any]) -> Any:
             raise ConfigError(key, value, "must be a list, as in [a,b]")
         return tuple(_value(kinds[0], v, key, about) for v in value)
     number = next((k for k in (bool, int, float) if k is hint or k in kinds), None)
-    if about["choices"] and (value in about["choices"] or number is None):
+    if about["choices"] and (
+        number is None or (str in kinds and value in about["choices"])
+    ):  # depths are numbers by now
         return _choice(value, key, about)
     return _number(number, value, key, about) if number else _text(value, key)
 

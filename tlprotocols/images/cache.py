@@ -25,7 +25,8 @@ from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.errors import BadImages, ConfigError
 from tlprotocols.images import Decoder, Source, source
 from tlprotocols.images.splits import probed_classes, target_classes
-from tlprotocols.records import write_atomic
+from tlprotocols.processes import end_with_parent
+from tlprotocols.records import read_json, without_waiting, write_atomic
 
 LAYOUT = 2  # raise it when the same fingerprint would be stored in other bytes
 KEPT_AFTER = 60.0  # seconds of decoding that a kill or a power cut can cost
@@ -81,6 +82,30 @@ class ImageCache:
     def offsets(self, part: str) -> np.ndarray:
         """Row at which each class begins, and the total: (classes + 1,)."""
         return np.concatenate([[0], np.cumsum(self.counts(part))])
+
+    def bytes(self, jobs: Iterable[Job]) -> int:
+        """What these classes take on the disk."""
+        return sum(self.counts(part)[label] for part, label in jobs) * (self._image_bytes + CHECKSUM.itemsize)
+
+    def repeated(self, jobs: Iterable[Job]) -> list[tuple[str, int]]:
+        """Images of these classes' other parts that are equal, pixel by pixel, to a training image of one of them: part
+        and row. All must be decoded."""
+        rows = {part: self._rows_of(jobs, part) for part in self.index["counts"]}
+        sums = {part: np.fromfile(self._checksums(part), CHECKSUM)[found] for part, found in rows.items()}
+        images = {part: self.rows(part, "r") for part in rows}
+        found = []
+        for part in sorted(rows.keys() - {"train"}):
+            for row in rows[part][np.isin(sums[part], sums["train"])]:
+                same = rows["train"][sums["train"] == zlib.crc32(images[part][row])]
+                if any(np.array_equal(images["train"][other], images[part][row]) for other in same):
+                    found.append((part, int(row)))
+        return found
+
+    def _rows_of(self, jobs: Iterable[Job], part: str) -> np.ndarray:
+        offsets = self.offsets(part)
+        return np.concatenate(
+            [np.arange(0), *(np.arange(*offsets[label : label + 2]) for where, label in sorted(jobs) if where == part)]
+        )
 
     def rows(self, part: str, mode: str = "c") -> np.ndarray:
         """All images of a part, uint8 (count, side, side, 3), mapped: nothing is read before it is used."""
@@ -166,7 +191,7 @@ class ImageCache:
             if bad:
                 raise BadImages(bad)
             return
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
             waiting = {pool.submit(decode, *self._task(*job)): job for job in todo}
             try:
                 for future in as_completed(waiting):
@@ -195,7 +220,7 @@ class ImageCache:
     def _read_done(self) -> tuple[dict[str, Any] | None, set[Job]]:
         """The index and the decoded classes, as done.json has them; (None, empty) if it is absent or damaged."""
         try:
-            found = json.loads((self.folder / "done.json").read_bytes())
+            found = read_json(self.folder / "done.json")
             if found.pop("digest") != _digest(found):
                 return None, set()
         except (OSError, ValueError, AttributeError, KeyError, TypeError):
@@ -224,7 +249,7 @@ class ImageCache:
 
     def _reserve(self) -> None:
         for file, size in self._sizes().items():
-            with open(file, "ab") as opened:
+            with open(file, "ab", opener=without_waiting) as opened:
                 os.truncate(opened.fileno(), size)
 
     def _keep(self, done: set[Job]) -> None:
@@ -266,7 +291,28 @@ def images_needed(config: Config) -> set[Job]:
 
 def missing_images(configs: Iterable[Config]) -> dict[ImageCache, list[Job]]:
     """The classes that these runs need and that are not decoded yet, by cache."""
+    return {cache: missing for cache, jobs in _needed(configs).items() if (missing := cache.missing(jobs))}
+
+
+def repeated_images(configs: Iterable[Config]) -> list[str]:
+    """A line for each data set of these runs, whose images are decoded, that has one image in two parts: what a network
+    has learned by heart counts as recognized there. Published data sets have some, so that they are not refused."""
+    lines = []
+    for cache, jobs in _needed(configs).items():
+        found = cache.repeated(jobs)
+        if found:
+            part, row = found[0]
+            label = int(np.searchsorted(cache.offsets(part), row, side="right")) - 1
+            where = f"image {row - cache.offsets(part)[label] + 1} of class {cache.classes[label]} in {part}"
+            lines.append(
+                f"note: {len(found)} {'images' if len(found) > 1 else 'image'} of {cache.dataset.name} that accuracy is"
+                f" measured on {'are' if len(found) > 1 else 'is'} also trained on, the first being {where}"
+            )
+    return lines
+
+
+def _needed(configs: Iterable[Config]) -> dict[ImageCache, set[Job]]:
     needed: dict[ImageCache, set[Job]] = {}
     for config in {(c.dataset, c.classes, c.split, c.target, c.probe): c for c in configs}.values():
         needed.setdefault(ImageCache.of(config), set()).update(images_needed(config))
-    return {cache: missing for cache, jobs in needed.items() if (missing := cache.missing(jobs))}
+    return needed

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tlprotocols.errors import BadImages, ConfigError
-from tlprotocols.records import write_atomic
+from tlprotocols.records import read_json, write_atomic
 
 READERS = 8  # threads: reading waits for the disk, hashing lets other threads run
 KEPT_AFTER = 1000  # classes of which a kill can cost the reading
@@ -116,7 +116,7 @@ def look(files: Sequence[str]) -> str:
 
 def _read(kept: Path) -> dict[str, list[str]]:
     try:
-        found = json.loads(kept.read_bytes())
+        found = read_json(kept)
         classes: dict[str, list[str]] = found["classes"]
         whole = found["digest"] == _digest(classes)
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the images are read again

@@ -18,6 +18,7 @@ from tlprotocols.images.readable import Readable
 
 Kept = Callable[[list[str]], list[str]]  # which of some files are used
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
+OTHERS = 100_000  # entries of a class that are no images: more are some other folder, such as a home
 
 LAYOUTS = {
     "tiny_imagenet": "must be the unpacked tiny-imagenet folder, with train/WNID/images/*.JPEG, val/images/*.JPEG and"
@@ -146,18 +147,55 @@ def _root(dataset: Dataset) -> Path:
     if dataset.root is None or not root.is_dir():
         what = "is not a folder; it " if dataset.root else "is needed; it "
         raise ConfigError("dataset.root", dataset.root, what + LAYOUTS[dataset.name])
-    return root.resolve()
+    root = root.resolve()
+    if root == Path(root.anchor):
+        raise ConfigError("dataset.root", dataset.root, f"is the whole file system; it {LAYOUTS[dataset.name]}")
+    return root
 
 
 def _images_in(folder: Path) -> list[str]:
-    """Image files under a folder, in torchvision's order."""
-    walked = sorted(os.walk(folder, followlinks=True))
-    names = ((where, name) for where, _, files in walked for name in sorted(files))
-    return [os.path.join(where, name) for where, name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+    """Image files under a folder, in torchvision's order.
+
+    Raises:
+        ConfigError: a link in it leads to a folder that holds it, or it holds very many files that are no images.
+    """
+    walked, others = [], 0
+    for where, folders, files in os.walk(folder, followlinks=True):
+        images = [name for name in sorted(files) if os.path.splitext(name)[1].lower() in SUFFIXES]
+        walked.append((where, images))
+        others += len(files) - len(images) + len(folders)
+        if others > OTHERS:
+            raise ConfigError(
+                "dataset.root",
+                folder,
+                f"holds more than {OTHERS:,} entries that are no images: is it a class?",
+            )
+        for name in folders:
+            link = os.path.join(where, name)
+            if os.path.islink(link) and _is_above(os.path.realpath(link), where, folder):
+                raise ConfigError("dataset.root", link, "is a link to a folder that holds it; remove the link")
+    return [os.path.join(where, name) for where, images in sorted(walked) for name in images]
+
+
+def _is_above(target: str, where: str, folder: Path) -> bool:
+    """Whether `target` holds one of the folders by which a walk from `folder` came to `where`: it would not end."""
+    way = [path for path in (Path(where), *Path(where).parents) if path.is_relative_to(folder)]
+    return any(Path(os.path.realpath(path)).is_relative_to(target) for path in way)
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    """Names of the classes under a folder.
+
+    Raises:
+        ConfigError: one is a link that leads nowhere: a class would be missing.
+    """
+    names = []
+    for found in folder.iterdir():
+        if found.is_dir() and not found.name.startswith("."):
+            names.append(found.name)
+        elif found.is_symlink() and not found.exists():
+            raise ConfigError("dataset.root", found, "is a link to what is not there; mend or remove it")
+    return sorted(names)
 
 
 def _two_trees(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
@@ -201,7 +239,9 @@ def _tiny_imagenet(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str,
         raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
     classes = _subfolders(root / "train")
     val: dict[str, list[str]] = {name: [] for name in classes}
-    for line in notes.read_text().splitlines():
+    for number, line in enumerate(notes.read_text(errors="surrogateescape").splitlines(), 1):
+        if "\t" not in line:
+            raise ConfigError("dataset.root", notes, f"line {number} is no file, tab and class; get the archive again")
         file, name = line.split("\t")[:2]
         if name in val:
             val[name].append(str(root / "val" / "images" / file))

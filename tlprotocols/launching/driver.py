@@ -2,19 +2,26 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from operator import attrgetter, itemgetter
+from pathlib import Path
 
 from tlprotocols.config.identity import run_id
 from tlprotocols.config.schema import Config
-from tlprotocols.hardware import cores
+from tlprotocols.config.validate import keys
+from tlprotocols.disk import check_folder, free_bytes
+from tlprotocols.errors import ConfigError
+from tlprotocols.hardware import cores, device, memory_bytes
 from tlprotocols.images import forget, source
-from tlprotocols.images.cache import missing_images
+from tlprotocols.images.cache import ImageCache, Job, missing_images, repeated_images
 from tlprotocols.launching.backend import Backend
-from tlprotocols.launching.terminal import Terminal, cautions, footer, table
+from tlprotocols.launching.terminal import Terminal, cautions, footer, size, table
 from tlprotocols.planning.cost import cost
-from tlprotocols.planning.plan import Plan, Run, plan, resolved
+from tlprotocols.planning.plan import Run, plan, resolved
 from tlprotocols.records import Row, add_sweep, files, show_base_as_run
 
 WORTH_A_LINE = 2.0  # seconds
+MOST_FEATURES = 2**15  # that the head of a network gets
 
 
 def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | None:
@@ -25,6 +32,9 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     is also the state of a sweep that is under way.
     """
     backend.check()
+    _check_settings(configs)
+    results = Path(configs[0].results_dir).expanduser()
+    check_folder("results_dir", results, write=False)
     terminal = Terminal()
     forget()
     _read_contents(terminal, configs)
@@ -32,7 +42,11 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     _check_weights(configs)
     planned = backend.look(plan(configs, backend.retry_failed))
     costs, parallel = cost(planned, backend.is_here), backend.parallel(configs)
-    for line in cautions(planned):
+    if planned.to_run:
+        check_folder("results_dir", results, write=True)
+    missing = missing_images(run.config for run in planned.to_run)
+    notes = _memory(planned.to_run, missing, parallel) if backend.is_here else []
+    for line in [*cautions(planned), *notes, *_room(missing, backend.is_here)]:
         terminal.print(line)
     if backend.dry_run:
         terminal.failures(planned, planned.failures, lambda run: logs(run) + backend.logs(run))
@@ -42,7 +56,9 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     failed = planned.failures
     if planned.to_run or planned.running:
         if backend.is_here:
-            _decode(terminal, planned)
+            _decode(terminal, missing)
+            for line in repeated_images(run.config for run in planned.to_run):
+                terminal.print(line)
         with terminal.training(planned) as on_event:
             ended = backend.execute(planned, costs, on_event)
         if ended is None:
@@ -52,7 +68,7 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     for id, row in dict(zip(planned.cells, rows, strict=True)).items():
         if row is not None and id in planned.rows:  # finished before
             add_sweep(planned.runs[id].config)
-        if row is not None and row["role"] == "base":
+        if row is not None and row.get("role") == "base":
             show_base_as_run(planned.runs[id].config)
         elif row is None and id in planned.running and id not in failed:
             terminal.print(f"running {planned.running[id]}: {planned.name(planned.runs[id])}")
@@ -77,7 +93,7 @@ def new_by_sweep(by_sweep: Mapping[str, list[list[str]]], compose: Callable[[lis
 def logs(run: Run) -> list[str]:
     """The files that say what a run did."""
     paths = files(run.config)
-    return [str(path) for path in (paths.log, paths.failure) if path.exists()]
+    return [str(path) for path in (paths.log, paths.failure, paths.accident) if path.exists()]
 
 
 def _check_weights(configs: Sequence[Config]) -> None:
@@ -105,8 +121,89 @@ def _read_contents(terminal: Terminal, configs: Sequence[Config]) -> None:
             terminal.print(f"{total:,} image files read for their digest ({time.monotonic() - begun:.0f} s)")
 
 
-def _decode(terminal: Terminal, planned: Plan) -> None:
-    missing, begun = missing_images(run.config for run in planned.to_run), time.monotonic()
+def _check_settings(configs: Sequence[Config]) -> None:
+    """Refuse a sweep over what is no factor: such cells are one run, and one of the values would be ignored."""
+    for key, about in keys():
+        if about["factor"] or not key.startswith(("machine.", "results_dir")):
+            continue
+        values = list(dict.fromkeys(attrgetter(key)(config) for config in configs))
+        if len(values) > 1:
+            shown = ",".join(map(str, values))
+            raise ConfigError(key, shown, "is no factor: a sweep has one value; give a command for each")
+
+
+def _memory(runs: Sequence[Run], missing: Mapping[ImageCache, list[Job]], parallel: int) -> list[str]:
+    """A line where `parallel` runs at a time may need more memory than this machine has.
+
+    Raises:
+        ConfigError: a single run needs more, or decoding a single class does. Memory of a GPU is not estimated.
+    """
+    there = memory_bytes()
+    for cache, jobs in missing.items():
+        need = 2 * max(cache.bytes([job]) for job in jobs)  # its images one by one, and together
+        if need > there:
+            legal = f"decoding a class needs {size(need)} of memory and {size(there)} are here; give a smaller side"
+            raise ConfigError("dataset.side", cache.dataset.side, legal)
+    suspects = {
+        (c.model, c.dataset.input_pixels, c.batch_size, c.shards, c.head, c.freeze, run.images): run
+        for run in runs
+        for c in [run.config]
+        if device(c.machine) == "cpu" and parallel * _most_bytes(run) > there
+    }
+    if not suspects:
+        return []
+    from tlprotocols.training.memory_estimate import bytes_needed  # needs torch, which a plan otherwise does without
+
+    need, config = max(
+        ((bytes_needed(run.config, run.images), run.config) for run in suspects.values()), key=itemgetter(0)
+    )
+    if need > there:
+        what = f"{config.model.name} of width {config.model.width:g}, shards={config.shards}"
+        legal = f"a run needs about {size(need)} of memory ({what}) and {size(there)} are here; lower one of these"
+        raise ConfigError("batch_size", config.batch_size, legal)
+    if parallel * need <= there:
+        return []
+    fit = f"{size(there)} are here for {parallel} at a time; hydra.launcher.workers={int(there // need)} fits"
+    return [f"note: a run needs about {size(need)} of memory, and {fit}"]
+
+
+def _most_bytes(run: Run) -> float:
+    """No run needs more: every weight, and every output of a layer, comes from a multiplication or more."""
+    config, images = run.config, min(run.config.batch_size, run.images)
+    model = config.model
+    multiply_adds: float = model.spec.multiply_adds(config.dataset.input_pixels, model.width, **model.options)
+    multiply_adds += sum(a * b for a, b in pairwise([MOST_FEATURES, *(config.head or [])]))
+    return 4 * multiply_adds * (3 + config.shards + images / 4)
+
+
+def _room(missing: Mapping[ImageCache, list[Job]], here: bool) -> list[str]:
+    """What decoding will write and where, a line for each folder of image caches.
+
+    Raises:
+        ConfigError: it does not fit there; on a cluster, whose nodes may have a folder of that name, nobody looks.
+    """
+    lines = []
+    for folder in dict.fromkeys(cache.folder.parent for cache in missing):
+        caches = {cache: jobs for cache, jobs in missing.items() if cache.folder.parent == folder}
+        need = sum(cache.bytes(jobs) for cache, jobs in caches.items())
+        if not here:
+            lines.append(f"image cache: up to {size(need)} to be decoded into {folder}")
+            continue
+        check_folder("machine.image_cache", folder, write=True)
+        free = free_bytes(folder)
+        if need > free:
+            raise ConfigError(
+                "machine.image_cache",
+                folder,
+                f"{size(need)} of decoded images are to be written and {size(free)} are free; give a folder with room"
+                " (or set TLPROTOCOLS_IMAGE_CACHE), a smaller dataset.side, or fewer splits at a time",
+            )
+        lines.append(f"image cache: {size(need)} to be decoded into {folder}, {size(free)} are free")
+    return lines
+
+
+def _decode(terminal: Terminal, missing: Mapping[ImageCache, list[Job]]) -> None:
+    begun = time.monotonic()
     total = sum(cache.counts(part)[label] for cache, jobs in missing.items() for part, label in jobs)
     if total:
         with terminal.progress("decoding images", total, "images") as advance:

@@ -16,9 +16,9 @@ from tlprotocols.planning.plan import Plan, Run
 class Local:
     """Its options: conf/hydra/launcher/local.yaml has the values."""
 
-    workers: int | None = setting("worker processes; null: one per core, or one per slot of a GPU", low=1)
+    workers: int | None = setting("worker processes; null: one per core, or one per slot of a GPU", low=1, high=1024)
     gpus: int | None = setting("GPUs to use; null: all", low=1)
-    per_gpu: int = setting("runs at a time on one GPU", low=1)
+    per_gpu: int = setting("runs at a time on one GPU", low=1, high=64)
     dry_run: bool = setting("only print the plan")
     retry_failed: bool = setting("also run again what failed")
 

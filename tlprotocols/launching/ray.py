@@ -26,7 +26,7 @@ class Ray:
     """Its options: conf/hydra/launcher/ray.yaml has the values."""
 
     address: str | None = setting("HOST:PORT of a Ray cluster's head, or auto; null: start Ray on this machine")
-    per_gpu: int = setting("runs at a time on one GPU", low=1)
+    per_gpu: int = setting("runs at a time on one GPU", low=1, high=64)
     dry_run: bool = setting("only print the plan")
     retry_failed: bool = setting("also run again what failed")
 
@@ -135,7 +135,7 @@ def _receive(ray: Any, events: Any, run: Run, queue: Queue) -> bool:
         what, detail = ray.get(next(events))
     except ray.exceptions.RayError as error:  # its process died, or its node; or that node cannot execute it
         detail = f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
-        what = queue.lose(run, detail)
+        what, detail = queue.lose(run, detail)
     queue.on_event(what, run, detail)
     if what == "finished":
         os.listdir(files(run.config).row.parent)  # a network file system shows new files after a listing

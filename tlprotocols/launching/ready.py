@@ -3,8 +3,9 @@
 from collections import deque
 
 from tlprotocols.launching.backend import OnEvent
+from tlprotocols.launching.worker import AGAIN, keep_reason
 from tlprotocols.planning.plan import Plan, Run, blocked
-from tlprotocols.records import files, write_atomic
+from tlprotocols.records import files
 
 
 class Queue:
@@ -33,11 +34,12 @@ class Queue:
             self.failed[dependant.id] = blocked(dependant, self.failed)
             self.on_event("failed", dependant, self.failed[dependant.id])
 
-    def lose(self, run: Run, reason: str) -> str:
-        """The process that had it died: "retried" the first time, "failed" the second. The caller says so."""
+    def lose(self, run: Run, reason: str) -> tuple[str, str]:
+        """The process that had it died: ("retried", reason) the first time, ("failed", reason) the second, when this
+        sweep has no more of it. It may have been killed by anybody, so that the next command tries again."""
         if run.id in self.retried:
-            write_atomic(files(run.config).failure, reason)
-            return "failed"
+            keep_reason(files(run.config).accident, reason)
+            return "failed", f"{reason}; {AGAIN}"
         self.retried.add(run.id)
         self.ready.appendleft(run)
-        return "retried"
+        return "retried", reason

@@ -164,9 +164,9 @@ def progress_of(run: Run) -> str:
         return ""
 
 
-def plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str, ending: str = "s") -> str:
     """`1 cell`, `2 cells`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return f"{count:,} {noun}{ending * (count != 1)}"
 
 
 def duration(seconds: float) -> str:
@@ -179,6 +179,12 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{days} days {int(seconds % 86400 // 3600)} h"
+
+
+def size(count: float) -> str:
+    """`512 B`, `1.2 MB`, `252.0 GB`."""
+    exponent = next(power for power in (0, 1, 2, 3) if count < 1000 ** (power + 1) or power == 3)
+    return f"{count / 1000**exponent:,.{min(exponent, 1)}f} {('B', 'kB', 'MB', 'GB')[exponent]}"
 
 
 def summary(planned: Plan, costs: Cost, parallel: int) -> str:
@@ -319,6 +325,21 @@ def _number(key: str, value: float) -> str:
 
 def cautions(planned: Plan) -> list[str]:
     """What somebody who reads the table should know, a line each."""
+    return [*_slow_scratch(planned), *_common_classes(planned)]
+
+
+def _common_classes(planned: Plan) -> list[str]:
+    groups = [
+        run.config.classes for run in planned.requested if run.config.layers and run.config.base.name == "trained"
+    ]
+    common = sorted({name for classes in groups for name in set(classes.source or ()) & set(classes.target or ())})
+    if not common:
+        return []
+    names = ", ".join(common[:5]) + (", ..." if len(common) > 5 else "")
+    return [f"note: the base is trained on {plural(len(common), 'target class', 'es')}: {names} in classes.source too"]
+
+
+def _slow_scratch(planned: Plan) -> list[str]:
     scratch = [run.config for run in planned.requested if run.config.layers == 0]
     slow = max((slow_layers(config) for config in scratch), default=0)
     if not slow:

@@ -4,12 +4,15 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tlprotocols.errors import Stopped
+from tlprotocols.errors import Stopped, is_passing
+from tlprotocols.processes import end_with_parent
 from tlprotocols.records import Files, read_config, write_atomic
 
+AGAIN = "the same command tries it again"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -17,6 +20,7 @@ def serve(pipe: Connection, gpu: str | None) -> None:
     """Execute the (results_dir, run id, role) that arrive until None does. Answers with ("advance", images),
     ("finished", None) or ("failed", reason)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    end_with_parent()
     stop = StopSignal()
     prepare(gpu)
     while (task := pipe.recv()) is not None:
@@ -48,6 +52,8 @@ def attempt(
 ) -> str | None:
     """Execute a run whose configuration was saved. Returns why it failed, or None; the traceback is in its folder.
 
+    An error of its own makes it fail for good; after any other (`errors.is_passing`) the next command tries again.
+
     Raises:
         Stopped: `stop` returned true; the state is saved.
     """
@@ -61,10 +67,17 @@ def attempt(
     except Exception as error:  # one failing run stops nothing else: its reason goes to its file and to the caller
         if stop():  # the signal ended a process that it was waiting for: no failure
             raise Stopped("while it began") from error
-        paths.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(paths.failure, traceback.format_exc())
-        return f"{type(error).__name__}: {error}"
+        passing = is_passing(error)
+        keep_reason(paths.accident if passing else paths.failure, traceback.format_exc())
+        return f"{type(error).__name__}: {error}" + (f"; {AGAIN}" if passing else "")
     return None
+
+
+def keep_reason(path: Path, text: str) -> None:
+    """Write why a run has no row, if the disk takes it: on a full one the sweep goes on without."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
 
 
 class StopSignal:

@@ -116,4 +116,4 @@ def _after_death(pool: Pool, worker: Worker, run: Run, queue: Queue) -> tuple[st
         reason += " (killed: often the system was out of memory)"
     pool.workers.remove(worker)
     pool.start(worker.gpu)
-    return queue.lose(run, reason), reason
+    return queue.lose(run, reason)

@@ -45,7 +45,7 @@ def cost(plan: Plan, here: bool) -> Cost:
     rows = [*plan.rows.values(), *recent_rows(Path(plan.to_run[0].config.results_dir).expanduser(), ROWS_READ)]
     seen: dict[tuple[object, ...], dict[str, float]] = {}
     for row in rows:
-        if row.get("images_per_second"):  # a table that was imported may lack it
+        if (row.get("images_per_second") or 0) > 0:  # a table that was imported may lack it
             seen.setdefault(_kind_of_row(row), {})[row["run_id"]] = row["images_per_second"]
     seconds, guessed, bodies = {}, False, set()
     for run in plan.to_run:

@@ -18,7 +18,7 @@ from tlprotocols.hardware import precision
 from tlprotocols.images import Source, source
 from tlprotocols.images.splits import check_counts, probed_classes, target_classes
 from tlprotocols.planning.weights_file import find
-from tlprotocols.records import Row, files, finished_row, is_running, read_row
+from tlprotocols.records import Row, files, finished_row, is_running, read_row, reason
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,10 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     for config in configs:
         run = _run(config, "run")
         cells.append(run.id)
+        if run.id in runs:  # of equal cells, one that wants a curve or a probe is enough
+            before = runs[run.id].config
+            both = dataclasses.replace(config, curve=config.curve or before.curve, probe=config.probe or before.probe)
+            run = _run(both, "run")
         runs[run.id] = run
         if run.base is not None and run.base not in runs:
             runs[run.base] = _run(cast(Config, base_of(config)), "base")
@@ -196,8 +200,8 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     rest = {id: files(run.config) for id, run in runs.items() if id not in rows}
     running = {id: "in another process" for id, paths in rest.items() if is_running(paths)}
     failed = {id: paths.failure for id, paths in rest.items() if paths.failure.exists() and id not in running}
-    reasons = {id: (path.read_text().strip().splitlines() or ["no reason was kept"])[-1] for id, path in failed.items()}
-    return Plan(tuple(cells), runs, rows, running, {} if retry_failed else reasons)
+    reasons = {} if retry_failed else {id: reason(path) for id, path in failed.items()}
+    return Plan(tuple(cells), runs, rows, running, reasons)
 
 
 def _finished(runs: Mapping[str, Run]) -> dict[str, Row]:

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch.optim import Optimizer
 
 from tlprotocols.config.identity import DIGEST
+from tlprotocols.errors import Damaged
 from tlprotocols.records import write_atomic
 from tlprotocols.training.models import Network
 from tlprotocols.training.transfer import weights
@@ -39,15 +40,13 @@ def load_weights(path: Path, digest: str | None) -> dict[str, torch.Tensor]:
     """What `save_weights` wrote and gave this digest.
 
     Raises:
-        ValueError: the file is gone or damaged; it is named.
+        Damaged: the file is gone or damaged; it is named.
     """
     content = path.read_bytes() if path.exists() else b""
     found = hashlib.sha256(content).hexdigest()[:DIGEST]
     if not content or found != digest:
         what = f"are damaged (digest {found}, its row says {digest})" if content else "are gone"
-        raise ValueError(
-            f"{path}: the base's weights {what}; the same command with hydra.launcher.retry_failed=true trains it again"
-        )
+        raise Damaged(f"{path}: the base's weights {what}; the same command trains it again")
     return load(content)
 
 
@@ -77,16 +76,22 @@ def load_state(
         content = json.loads(text)
         whole = digest == _digest(text, tensors) and content.pop("of") == of
         state = State(**content)
-        ours = all(name.startswith(("weight/", "optimizer/")) for name in tensors)
-        usable = whole and ours and all(needed <= point.keys() for point in state.curve)
-    except (SafetensorError, KeyError, TypeError, ValueError):
+        kept = {name: value for name, value in tensors.items() if name.startswith("optimizer/")}
+        shapes = {name.removeprefix("weight/"): value.shape for name, value in tensors.items() if name not in kept}
+        usable = (
+            whole
+            and shapes == {name: value.shape for name, value in weights(net).items()}
+            and all(needed <= point.keys() for point in state.curve)
+        )
+        if usable:
+            _restore(optimizer, kept)
+    except (SafetensorError, KeyError, IndexError, TypeError, ValueError):
         usable = False
     if not usable:  # the run begins again
         path.unlink()
         return State()
     for layer, module in net.stages.items():
         module.load_state_dict({name: tensors[f"weight/{layer}.{name}"] for name in module.state_dict()})
-    _restore(optimizer, {name: value for name, value in tensors.items() if name.startswith("optimizer/")})
     return state
 
 

@@ -37,6 +37,7 @@ from tlprotocols.records import (
     finished_row,
     read_classes,
     read_row,
+    remove_temporaries,
     show_base_as_run,
     write_atomic,
 )
@@ -119,6 +120,8 @@ def execute(
     with FileLock(paths.lock):  # another process that has it is waited for, and then there is nothing left to do
         if (row := finished_row(config, role)) is not None:
             return row
+        for path in (paths.row, paths.weights, paths.checkpoint):
+            remove_temporaries(path)
         before = read_row(paths.row) or {}  # a base whose weights are gone, or a run that becomes a base: it stays both
         probe = config.probe or before.get("probe_top1") is not None
         config = replace(config, curve=config.curve or "val_top1_best" in before, probe=probe)
@@ -171,7 +174,7 @@ def _write(row: Row, state: State, attempt: Attempt) -> None:
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
     }
     write_atomic(attempt.paths.row, json.dumps(numbers, indent=1))
-    for leftover in (attempt.paths.checkpoint, attempt.paths.failure):
+    for leftover in (attempt.paths.checkpoint, attempt.paths.failure, attempt.paths.accident):
         leftover.unlink(missing_ok=True)
 
 

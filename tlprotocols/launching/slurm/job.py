@@ -14,7 +14,7 @@ from typing import Any, cast
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching.slurm.queue import JobRecord
 from tlprotocols.planning.plan import Plan, Run
-from tlprotocols.records import Files, finished_row, read_config
+from tlprotocols.records import Files, finished_row, read_config, reason
 
 SHARED_FOLDER_LAG = 5.0  # seconds until a row that another node wrote must be visible here
 LEFT_FOR_REQUEUE = 10.0  # of the seconds between SLURM's warning and the end
@@ -80,8 +80,8 @@ class Pack:
         return Plan(tuple(runs), runs, rows={}, running={}, failed={})
 
     def _block(self) -> None:
-        failure = Files(Path(self.results), str(self.base)).failure
-        why = failure.read_text().strip().splitlines()[-1] if failure.exists() else "it has no row"
+        paths = Files(Path(self.results), str(self.base))
+        why = next((reason(path) for path in (paths.failure, paths.accident) if path.exists()), "it has no row")
         print(f"blocked: the base {self.base} is not there ({why})", flush=True)
 
 

@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import logging
 import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlprotocols.records import Files, write_atomic
+from tlprotocols.records import Files, read_json, write_atomic
 
+log = logging.getLogger(__name__)
 MAX_ARRAY_SIZE = 1001  # SLURM's own default, where the cluster does not say
 ANSWER_WITHIN = 60  # seconds; a controller under load may take that long
 
@@ -29,10 +31,13 @@ class JobRecord:
 
     @staticmethod
     def read(paths: Files) -> "JobRecord | None":
-        """The record of a run, if it was ever submitted."""
+        """The record of a run, if it was ever submitted. A damaged one is named and ignored."""
         try:
-            return JobRecord(**json.loads(_file(paths).read_bytes()))
+            return JobRecord(**read_json(_file(paths)))
         except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            log.warning("%s: no record of a job (%s)", _file(paths), error)
             return None
 
     def write(self, paths: Files) -> None:

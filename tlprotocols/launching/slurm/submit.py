@@ -68,7 +68,8 @@ def submit(runs: Sequence[Run], seconds: Mapping[str, float], options: Options) 
         open_ = [run for run in runs if run.id not in done.elsewhere]
         for run in open_:
             save_config(run.config)
-            Files(results, run.id).failure.unlink(missing_ok=True)
+            for reason in (Files(results, run.id).failure, Files(results, run.id).accident):
+                reason.unlink(missing_ok=True)
         try:
             for group, after in _arrays(open_, seconds, options, done):
                 _submit_array(group, after, results, options, done)

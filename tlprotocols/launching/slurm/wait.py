@@ -9,7 +9,7 @@ from tlprotocols.launching.backend import OnEvent
 from tlprotocols.launching.slurm import queue
 from tlprotocols.launching.slurm.queue import JobRecord
 from tlprotocols.planning.plan import Run, blocked
-from tlprotocols.records import files, finished_row, write_atomic
+from tlprotocols.records import files, finished_row, reason, write_atomic
 
 FIRST_LOOK, SLOWEST_LOOK = 15.0, 120.0  # seconds between two calls of squeue; it grows
 SECOND_LOOK = 4.0  # seconds until a job that left the queue without a result is looked for again
@@ -54,8 +54,8 @@ class Watch:
             paths = files(run.config)
             if paths.row.name in listed and finished_row(run.config, run.role) is not None:
                 self._end(run, "finished", "")
-            elif paths.failure.exists():
-                self._end(run, "failed", paths.failure.read_text().strip().splitlines()[-1])
+            elif why := next((path for path in (paths.failure, paths.accident) if path.exists()), None):
+                self._end(run, "failed", reason(why))
             elif run.base in self.failed:
                 self._end(run, "failed", blocked(run, self.failed))
 
@@ -82,11 +82,11 @@ class Watch:
         if record is None:
             self._end(run, "failed", "it was not submitted; the same command tries again")
             return
-        kind, reason = queue.why_lost(record)
+        kind, words = queue.why_lost(record)
         if record.started is None and kind != "cancelled":
             self.runs.remove(run)
             self.again.append(run)
             return
         if kind == "memory":  # its own fault: not to be tried again by itself
-            write_atomic(files(run.config).failure, reason)
-        self._end(run, "failed", reason)
+            write_atomic(files(run.config).failure, words)
+        self._end(run, "failed", words)

@@ -1,0 +1,453 @@
+"""One-line bugs, each with the tests that must find it: `python -m tests.mutants [word ...]`.
+
+Each bug is planted in a copy of the repository, and the tests named beside it run there. Exit code 1: some bug survived
+its tests, or its line is not in the code any more. Words choose the bugs whose file or description holds one of them.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LIMIT = 600  # seconds of the tests of one bug
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: in a file, a text that is there once, what takes its place, and the tests (files, and words for -k)."""
+
+    bug: str
+    file: str
+    text: str
+    instead: str
+    tests: str
+    words: str = ""
+
+
+def in_(folder: str, name: str, *bugs: tuple[str, ...]) -> list[Mutant]:
+    """Bugs of one file: (description, text, what takes its place, tests, words)."""
+    return [Mutant(bug, f"{folder}/{name}.py", *rest) for bug, *rest in bugs]
+
+
+MUTANTS = [
+    *in_(
+        "tlprotocols/training",
+        "transfer",
+        (
+            "one layer too few is copied",
+            "items())[:layers]:\n        state",
+            "items())[: layers - 1]:\n        state",
+            "transfer",
+            "before_training",
+        ),
+        (
+            "one layer too few is frozen",
+            "values())[:layers]",
+            "values())[: layers - 1]",
+            "transfer",
+            "that_are_not_frozen",
+        ),
+        (
+            "batch norm of frozen layers moves",
+            "net.frozen = layers",
+            "net.frozen = 0",
+            "models every_model bases",
+            "statist or frozen or batch_norm",
+        ),
+    ),
+    *in_(
+        "tlprotocols/training",
+        "optimizers",
+        (
+            "no weight decay where layers are frozen",
+            "config.lr.high, config.weight_decay",
+            "config.lr.high, 0.0 if config.freeze else config.weight_decay",
+            "transfer plain_loop",
+            "decays or plain",
+        ),
+        (
+            "no momentum",
+            "momentum=momentum, nesterov",
+            "momentum=0.0, nesterov",
+            "plain_loop transfer",
+            "plain or one_update",
+        ),
+        (
+            "frozen layers are in a group",
+            "items())[config.freeze :]",
+            "items())[config.freeze - 1 :]",
+            "transfer",
+            "group",
+        ),
+        (
+            "rates are those of the next epoch",
+            'group["name"], epoch, losses)',
+            'group["name"], epoch + 1, losses)',
+            "plain_loop transfer",
+            "plain or rate_of_the_epoch",
+        ),
+    ),
+    *in_(
+        "tlprotocols/training",
+        "loop",
+        (
+            "the order is keyed by split",
+            'stream("order", config.seed',
+            'stream("order", config.split',
+            "train plain_loop",
+            "order or plain",
+        ),
+        (
+            "every epoch has the same order",
+            'stream("order", config.seed, epoch)',
+            'stream("order", config.seed)',
+            "train",
+            "order",
+        ),
+        ("a short last batch counts as a whole one", "alpha=len(labels)", "alpha=config.batch_size", "plain_loop", ""),
+        ("evaluation with dropout", "    net.eval()\n", "", "plain_loop train", "plain or evaluation"),
+    ),
+    *in_(
+        "tlprotocols/training",
+        "shards",
+        (
+            "dropout is the same in every epoch",
+            'torch.manual_seed(stream("dropout", self.config.seed, epoch))',
+            'torch.manual_seed(stream("dropout", self.config.seed))',
+            "plain_loop",
+            "",
+        ),
+        ("a part counts as a whole batch", "* (len(labels) / batch)", "", "gradient", ""),
+    ),
+    *in_(
+        "tlprotocols/training",
+        "run",
+        (
+            "the even and odd halves are exchanged",
+            'score.right[~odd], "val_top1_odd": score.right[odd]',
+            'score.right[odd], "val_top1_odd": score.right[~odd]',
+            "train",
+            "even",
+        ),
+        (
+            "collapse is ln(K + 1)",
+            "math.log(classes)) <= COLLAPSED",
+            "math.log(classes + 1)) <= COLLAPSED",
+            "train",
+            "collapsed",
+        ),
+        (
+            "validation on training images",
+            "evaluate(net, config, data.train), evaluate(net, config, data.val)",
+            "evaluate(net, config, data.train), evaluate(net, config, data.train)",
+            "plain_loop",
+            "",
+        ),
+        (
+            "weights that overflowed are not diverged",
+            "and all(bool(value.isfinite().all()) for value in net.parameters())",
+            "",
+            "train",
+            "no_number",
+        ),
+        (
+            "initialisation is keyed by split",
+            'stream("initialisation", config.seed)',
+            'stream("initialisation", config.split)',
+            "plain_loop train",
+            "plain or seeds",
+        ),
+        (
+            "epochs of an earlier attempt are trained again",
+            "done=state.done, losses",
+            "done=0, losses",
+            "train",
+            "killed",
+        ),
+    ),
+    *in_(
+        "tlprotocols/images",
+        "augment",
+        (
+            "crops are keyed by split",
+            "stream(what, config.seed, epoch)",
+            "stream(what, config.split, epoch)",
+            "plain_loop",
+            "",
+        ),
+        ("standard deviation of another channel", ".div_(std)", ".div_(std.flip(0))", "augment plain_loop", ""),
+    ),
+    *in_(
+        "tlprotocols/images",
+        "splits",
+        (
+            "splits are numbered from 1",
+            "RandomState([split])",
+            "RandomState([split + 1])",
+            "splits",
+            "stays_what_it_is",
+        ),
+        (
+            "n is counted from the second image",
+            "return np.arange(n)\n",
+            "return np.arange(1, n + 1)\n",
+            "splits train",
+            "first_n",
+        ),
+        (
+            "random subsets are keyed by split",
+            'stream("subset", config.seed',
+            'stream("subset", config.split',
+            "splits",
+            "random_subset",
+        ),
+        ("test images are trained on", "left = count - config.test_per_class\n", "left = count\n", "parts", ""),
+        ("source and target are one half", "sorted(order[count // 2 :]", "sorted(order[: count // 2]", "splits", ""),
+    ),
+    *in_(
+        "tlprotocols",
+        "lr_schedule",
+        ("the high rate falls late", "1 + since // lr.step", "1 + since // (lr.step + 1)", "rates", ""),
+        (
+            "one layer more is high",
+            "len(stages) - config.high_lr_layers and",
+            "len(stages) - 1 - config.high_lr_layers and",
+            "rates",
+            "",
+        ),
+        ("milestones are off by one", "epoch >= milestone", "epoch > milestone", "rates", "multistep"),
+        (
+            "an equal loss is an improvement",
+            "waited = 0 if loss < lowest",
+            "waited = 0 if loss <= lowest",
+            "rates",
+            "loss",
+        ),
+        ("a layer's own rate is not its own", "and layer not in lr.layers", "", "rates", "own_rate"),
+    ),
+    *in_(
+        "tlprotocols/config",
+        "identity",
+        (
+            "the base learns the target half",
+            'half = "A" if half == "B" else "B"',
+            'half = "A" if half == "A" else "B"',
+            "bases sweep results",
+            "half or names or golden or stay_what",
+        ),
+        ("legacy values are hashed", "or value != legacy[key]}", "or True}", "results", "stay_what"),
+        (
+            "the rate of the first layer that learns is idle",
+            "return place < config.freeze or",
+            "return place <= config.freeze or",
+            "results",
+            "",
+        ),
+        (
+            "a test part makes another base",
+            '        scratch["test_per_class"] = 0\n',
+            "        pass\n",
+            "parts",
+            "shared",
+        ),
+    ),
+    *in_(
+        "tlprotocols/planning",
+        "plan",
+        ("runs come before their bases", "(run.id not in bases, -run", "(run.id in bases, -run", "plan", ""),
+        (
+            "a base without its weights is finished",
+            'or finished_row(runs[id].config, "base")}',
+            "or True}",
+            "transfer faults",
+            "digest or folder or random_bytes",
+        ),
+        ("test images cost nothing", "evaluated = images + test +", "evaluated = images +", "parts", "evaluated"),
+        ("what hangs on a failed base is tried", "or run.base in self.failed else", "else", "faults", "own_error"),
+    ),
+    *in_(
+        "tlprotocols",
+        "records",
+        (
+            "a row of other factors is finished",
+            "    return bool(differ)\n",
+            "    return False\n",
+            "plan",
+            "other_factors",
+        ),
+        (
+            "a row that lacks a factor is finished",
+            "if found[key] != value]",
+            "if row.get(key) is not None and found[key] != value]",
+            "faults",
+            "row",
+        ),
+        ("the row of another run is taken", 'if row["run_id"] != id:', "if False:", "faults results", "row"),
+        (
+            "a run without its curve is finished",
+            "if config.curve and not (",
+            "if False and not (",
+            "plan train",
+            "curve",
+        ),
+        (
+            "a failed write leaves its temporary file",
+            "        temporary.unlink(missing_ok=True)\n",
+            "",
+            "faults",
+            "full_disk",
+        ),
+    ),
+    *in_(
+        "tlprotocols",
+        "errors",
+        ("an error of the disk is the run's own", "PASSING = (OSError, ", "PASSING = (", "faults", "own_error"),
+    ),
+    *in_(
+        "tlprotocols/launching",
+        "ready",
+        (
+            "a run is tried three times",
+            "        self.retried.add(run.id)\n",
+            "        self.retried ^= {run.id}\n",
+            "sweep faults",
+            "twice or death",
+        ),
+    ),
+    *in_(
+        "analysis",
+        "statistics",
+        (
+            "the interval is one of 90%",
+            "stats.t.ppf(0.975, n - 1)",
+            "stats.t.ppf(0.95, n - 1)",
+            "analysis_statistics",
+            "",
+        ),
+        ("the spread is that of the population", "values.std(ddof=1)", "values.std(ddof=0)", "analysis_statistics", ""),
+        (
+            "seeds are units",
+            "    return averaged if len(averaged) > 1 else values",
+            "    return values",
+            "analysis_statistics",
+            "",
+        ),
+        ("Holm's factors rise", "np.arange(len(p), 0, -1)", "np.arange(1, len(p) + 1)", "analysis_statistics", "holm"),
+        ("p is that of the other side", "p_above, 1 - p_above)", "1 - p_above, p_above)", "analysis_statistics", ""),
+    ),
+    *in_(
+        "analysis",
+        "evidence",
+        (
+            "one of two one-sided tests is enough",
+            "inside = max(lower.p_above, upper.p_below)",
+            "inside = min(lower.p_above, upper.p_below)",
+            "analysis_statistics",
+            "equivalence",
+        ),
+        (
+            "the strongest part decides",
+            "weakest, worst = max(parts",
+            "weakest, worst = min(parts",
+            "analysis_claims",
+            "",
+        ),
+        (
+            "rivals are not counted",
+            "np.minimum(1.0, max(1, rivals) * p.min(axis=0))",
+            "p.min(axis=0)",
+            "analysis_statistics",
+            "",
+        ),
+    ),
+    *in_(
+        "analysis",
+        "contrasts",
+        (
+            "p values are not adjusted",
+            "holm([_two_sided(d) for d in tested])",
+            "[_two_sided(d) for d in tested]",
+            "analysis_contrasts",
+            "",
+        ),
+    ),
+    *in_(
+        "analysis",
+        "selection",
+        (
+            "honest accuracy on the half that chose",
+            "heldout = (odd[by_even] + even[by_odd]) / 2",
+            "heldout = (even[by_even] + odd[by_odd]) / 2",
+            "analysis_tables",
+            "honest",
+        ),
+        (
+            "settings are chosen by test images",
+            "best = val.mean().idxmax()",
+            "best = test.mean().idxmax()",
+            "analysis_tables",
+            "test_images",
+        ),
+        (
+            "a split chooses for itself",
+            "wide.drop(index=[unit]).mean()",
+            "wide.mean()",
+            "analysis_tables",
+            "selection or noise",
+        ),
+    ),
+]
+
+
+def main() -> None:
+    """Plant and test each bug that was asked for."""
+    words = sys.argv[1:]
+    chosen = [m for m in MUTANTS if not words or any(word in m.file or word in m.bug for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        _copy(copy)
+        survived = [mutant for mutant in chosen if not _is_found(mutant, copy)]
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} bugs found")
+    sys.exit(bool(survived))
+
+
+def _copy(to: Path) -> None:
+    """The files of the repository, those too that are new."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0"):
+        if name and (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, to / name)
+
+
+def _is_found(mutant: Mutant, copy: Path) -> bool:
+    """Plant a bug, run its tests, take it out again."""
+    path, begun = copy / mutant.file, time.monotonic()
+    whole = path.read_text()
+    if whole.count(mutant.text) != 1:
+        print(f"STALE     {mutant.file}: {mutant.bug}: its text is there {whole.count(mutant.text)} times", flush=True)
+        return False
+    path.write_text(whole.replace(mutant.text, mutant.instead))
+    files = [f"tests/test_{name}.py" for name in mutant.tests.split()]
+    line = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", mutant.words]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        code = subprocess.run(
+            line, cwd=copy, env=environment, capture_output=True, timeout=LIMIT, check=False
+        ).returncode
+    except subprocess.TimeoutExpired:
+        code = 1  # it hangs: seen
+    finally:
+        path.write_text(whole)
+    verdict = {0: "SURVIVED", 1: "found"}.get(code, f"ERROR {code}")
+    print(f"{verdict:9} {mutant.file}: {mutant.bug} ({time.monotonic() - begun:.0f} s)", flush=True)
+    return code == 1
+
+
+if __name__ == "__main__":
+    main()

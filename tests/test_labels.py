@@ -30,6 +30,7 @@ def made(cfg, tmp_path_factory):
             "sweep=pets",
             "curve=true",
             "probe=true",
+            "dataset.mean_of=source",
             "keep_weights=true",
             "predictions=true",
             f"results_dir={folder}",

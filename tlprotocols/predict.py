@@ -43,9 +43,6 @@ def load_model(run: str, results: str | os.PathLike[str] = "results") -> tuple[m
             f"run={paths.id}: kept no weights; the command of its sweep with keep_weights=true trains it again"
         )
     config = read_config(paths)
-    if row.get("pixel_mean"):  # dataset.mean_of=source: the mean that the run subtracted
-        mean = tuple(map(float, row["pixel_mean"].split(",")))
-        config = replace(config, dataset=replace(config.dataset, mean=mean, mean_of="constants"))
     net = models.build(config, row["classes_learned"])
     net.features_as = features_as(config)
     transfer.copy(checkpoints.load_weights(paths.weights, row["weights_digest"]), net, len(config.model.stages))
@@ -61,6 +58,10 @@ def predict(run: str, files: Sequence[str | Path], results: str | os.PathLike[st
         ValueError: as `load_model` does.
     """
     net, config, _ = load_model(run, results)
+    row = read_row(_files(run, Path(results).expanduser()).row) or {}
+    if row.get("pixel_mean"):  # dataset.mean_of=source: the mean that the run subtracted
+        mean = tuple(map(float, row["pixel_mean"].split(",")))
+        config = replace(config, dataset=replace(config.dataset, mean=mean, mean_of="constants"))
     stored = torch.from_numpy(
         np.stack([read_image(file, config.dataset.side, resize=config.dataset.resize) for file in files])
     )

@@ -20,6 +20,7 @@ from tlprotocols.launching.driver import sweep
 from tlprotocols.launching.local import Local
 from tlprotocols.planning import weights_file as finder
 from tlprotocols.planning.plan import plan, resolved
+from tlprotocols.randomness import stream
 from tlprotocols.records import files, read_row
 from tlprotocols.training import models, transfer, weights_file
 from tlprotocols.training.run import execute, load_images, network
@@ -406,3 +407,23 @@ def test_a_sweep_of_every_base(small, others, tmp_path, model):
     assert base["weights_digest"] == rows["dataset"]["base_weights"]
     assert base["val_top1"] == rows["dataset"]["base_top1"]
     assert plan([resolved(config) for config in configs]).to_run == []
+
+
+def test_a_base_has_the_seed_of_the_run_or_its_own(plain):
+    """With its own, all seeds share one base, and new layers do not start where those of the base started."""
+    assert base_of(plain("seed=3")).seed == 3
+    shared = {run_id(base_of(plain("base.seed=7", f"seed={seed}"))) for seed in (0, 1, 2)}
+    assert shared == {run_id(base_of(plain("seed=7")))}
+    assert "base.seed" not in factors(plain("layers=0", "base.seed=7"))
+
+
+def test_new_layers_of_a_selffer_start_elsewhere_with_another_base_seed(plain):
+    last = []
+    for overrides in (("base=self",), ("base=self", "base.seed=7")):
+        config = plain(*overrides, "model.width=0.1")
+        nets = []
+        for one in (config, base_of(config)):
+            torch.manual_seed(stream("initialisation", one.seed))
+            nets.append(transfer.weights(models.build(one, 4))["fc8.weight"])
+        last.append(torch.equal(nets[0], nets[1]))
+    assert last == [True, False]

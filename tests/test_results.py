@@ -127,6 +127,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "base.lr.milestones": {"base.schedule": "multistep", "base.lr.milestones": "[3,5]"},
     "base.lr.patience": {"base.schedule": "plateau", "base.lr.patience": 3},
     "base.schedule": "cosine",
+    "base.seed": 5,
     "classes.name": {"classes": "natman"},
     "classes.source": GROUPS,
     "classes.target": GROUPS | {"classes.target": "[c]"},

@@ -59,7 +59,8 @@ def base_of(config: Config) -> Config | None:
     """The run whose weights `config` copies; None if it copies none, or a file's.
 
     It learns the other half (for `base=self` the same one, for `base=dataset` all classes of other images) by the
-    recipe under `base.*`, from scratch, with the same split and seed: hence one base for all runs of a split and seed.
+    recipe under `base.*`, from scratch, with the same split, and the same seed unless `base.seed` is another: hence one
+    base for all runs of a split and seed, or of a split.
     """
     if config.layers == 0 or config.base.name in ("none", "weights"):
         return None
@@ -85,7 +86,8 @@ def base_of(config: Config) -> Config | None:
         **scratch,
         "lr": lr,
         "target": half,
-        "base": dataclasses.replace(base, name="none", dataset=None),
+        "base": dataclasses.replace(base, name="none", dataset=None, seed=None),
+        "seed": config.seed if base.seed is None else base.seed,
     }
     return dataclasses.replace(config, **changes)
 

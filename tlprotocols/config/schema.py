@@ -186,6 +186,7 @@ class Base(Recipe):
     schedule: str = factor("how its rate falls; own_clock: every lr.step", choices=BASE_SCHEDULES, legacy="own_clock")
     lr: Decay = factor("the base's learning rate")
     dataset: Dataset | None = factor("the base's images (base=dataset): all their classes are learned", legacy=None)
+    seed: int | None = factor("replicate of the base; null: the seed of the run", low=0, legacy=None)
     weights: str | None = setting("a file, or torchvision's name as in ResNet18_Weights.IMAGENET1K_V1", legacy=None)
     digest: str | None = factor("hash of the weights' content; filled in when the file is found", legacy=None)
 

@@ -6,8 +6,10 @@ import fcntl
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,6 +30,7 @@ from tlprotocols.training.run import execute
 
 TAG = "0123456789abcdef"
 NO_COST = Cost({}, False)
+WAIT_TIME = "tlprotocols.launching.slurm.wait.time"
 SBATCH = r"""
 tasks=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\)%.*/\1/p' $1); tasks=$((${{tasks:-0}} + 1))
 room=$(cat {here}/room 2>/dev/null || echo 1000)
@@ -121,7 +124,7 @@ def trained(config: Config) -> Config:
 def finish(config: Config) -> None:
     """What a job leaves of a run."""
     files(config).row.parent.mkdir(exist_ok=True)
-    files(config).row.write_text(json.dumps({"run_id": files(config).id, "val_top1": 0.5}))
+    files(config).row.write_text(json.dumps({**factors(config), "run_id": files(config).id, "val_top1": 0.5}))
 
 
 def quiet(what: str, run: Run | None, detail: object) -> None:
@@ -331,7 +334,7 @@ def rode_out(fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest
         if (fake.here / "room").exists():
             (fake.here / "room").write_text(str(3 - len(lines[2:])))
 
-    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr(WAIT_TIME, SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     monkeypatch.setattr(wait, "FIRST_LOOK", 0.0)
     failed = slurm.execute(plan(configs), NO_COST, quiet)  # type: ignore[attr-defined]
     assert failed == {}
@@ -396,13 +399,14 @@ def test_a_controller_that_is_silent_when_runs_are_to_be_submitted_again_is_aske
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
+        assert len(slept) < 1000, "it does not end"
         if len(asked_after) < 5:
             (fake.here / "queue").write_text("")  # the job has ended, and nothing of it is left
         else:
             finish(config)
 
     monkeypatch.setattr(slurm_cluster, "submit", often_silent)
-    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr(WAIT_TIME, SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     monkeypatch.setattr(wait, "FIRST_LOOK", 0.0)
     monkeypatch.setattr(wait, "SECOND_LOOK", 0.0)
     assert cluster().execute(plan([config]), NO_COST, lambda what, run, detail: events.append(what)) == {}

@@ -20,7 +20,7 @@ from tlprotocols.launching.slurm import submit as slurm
 from tlprotocols.launching.slurm.cluster import Slurm
 from tlprotocols.launching.slurm.options import Options
 from tlprotocols.launching.slurm.queue import JobRecord
-from tlprotocols.planning.plan import Run, plan
+from tlprotocols.planning.plan import Run
 from tlprotocols.records import Files, files
 from tlprotocols.training.run import execute
 
@@ -104,19 +104,6 @@ def script(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_one_call_of_squeue_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script(tmp_path, "squeue", f'echo "$@" >> {tmp_path}/calls; echo "7_1 RUNNING"; echo "9 PENDING"')
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert scheduler.queued([*(f"7_{n}" for n in range(1000)), "9", "12"]) == {"7_1": "RUNNING", "9": "PENDING"}
-    (call,) = (tmp_path / "calls").read_text().splitlines()
-    assert call.endswith("--jobs=12,7,9")
-    script(tmp_path, "squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
-    assert scheduler.queued(["7"]) == {}
-    script(tmp_path, "squeue", 'echo "Unable to contact slurm controller" >&2; exit 1')
-    with pytest.raises(scheduler.NoAnswer):
-        scheduler.queued(["7"])
-
-
 @pytest.mark.parametrize(
     ("known", "printed", "kind"),
     [
@@ -138,21 +125,6 @@ def test_why_a_job_left_nothing(
     found, sentence = scheduler.why_lost(JobRecord("7", str(tmp_path / "log"), "now"))
     assert found == kind
     assert sentence.startswith("its SLURM job 7 ended without a result (")
-
-
-def test_a_job_record_counts_while_its_job_is_queued(
-    cfg: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = dataclasses.replace(cfg("layers=0"), results_dir=str(tmp_path))
-    (run,) = plan([config]).requested
-    files(config).folder.mkdir(parents=True)
-    assert slurm.in_queue([run]) == {}
-    record = JobRecord("7_3", "log", "now")
-    record.write(files(config))
-    monkeypatch.setattr(scheduler, "queued", lambda jobs: {"7_3": "PENDING"} if list(jobs) else {})
-    assert slurm.in_queue([run]) == {run.id: record}
-    monkeypatch.setattr(scheduler, "queued", lambda jobs: {"7_2": "RUNNING"})
-    assert slurm.in_queue([run]) == {}
 
 
 @pytest.mark.parametrize("wait", [True, False])

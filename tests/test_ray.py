@@ -112,12 +112,9 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once():
             by(address).check()
 
 
-def test_nodes_get_no_path_that_depends_on_the_working_directory(cfg, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    given = cfg("results_dir=results", "machine.image_cache='~/cache'", "machine.device=auto")
+def test_nodes_get_the_device_of_the_cluster(cfg):
+    given = cfg("machine.device=auto")
     config = by().resolve(given)
-    assert config.results_dir == str(tmp_path / "results")
-    assert config.machine.image_cache == str(Path("~/cache").expanduser())
     assert config.machine.device == ("cuda" if hardware.gpus() else "cpu")
     assert run_id(config) == run_id(given)
 

@@ -11,7 +11,7 @@ from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.images.splits import random_halves
 from tlprotocols.launching import terminal, workers
-from tlprotocols.launching.driver import sweep
+from tlprotocols.launching.driver import absolute, sweep
 from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.records import files, read_row
@@ -40,6 +40,19 @@ def swept(configs, tmp_path_factory):
 
 def numbers(folder):
     return load(folder, bases=True).drop(columns=MACHINES)
+
+
+def test_paths_are_absolute_before_anything_is_planned(composed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["dataset=folder", "dataset.root=images", "machine.image_cache='~/cache'", "results_dir=here"]
+    config = absolute(composed(*given, "base=dataset", "base.dataset=cifar10", "base.dataset.root=more"))
+    assert config.dataset.root == f"{tmp_path}/images"
+    assert config.base.dataset.root == f"{tmp_path}/more"
+    assert (config.machine.image_cache, config.results_dir) == ("/home/me/cache", f"{tmp_path}/here")
+    assert absolute(composed("dataset=glyphs")).dataset.root is None
+    assert absolute(config) == config
+    assert run_id(absolute(config)) == run_id(config)
 
 
 @pytest.mark.slow

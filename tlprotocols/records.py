@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import typing
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def files(config: Config, results_dir: str | None = None) -> Files:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file so that whoever reads it sees all of it or none, whenever the writer is killed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

@@ -40,7 +40,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise around a colour by class, decoded in a second."""
-    root = tmp_path_factory.mktemp("images")
+    return make_images(tmp_path_factory.mktemp("images"))
+
+
+def make_images(root: Path) -> Path:
+    """Such a tree of images."""
     noise = np.random.default_rng(0)
     for part, count in (("train", TRAIN), ("val", VAL)):
         for label in range(CLASSES):

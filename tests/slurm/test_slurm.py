@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.conftest import ROOT, SLURM, CommandLine, until
+from tests.slurm.kills import ABOUT_THE_MACHINE, disturb
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import build
 from tlprotocols.results import load
 
 pytestmark = pytest.mark.slurm
-ABOUT_THE_MACHINE = ["seconds", "images_per_second", "date", "log"]
 
 
 def lines(results: Path, containing: str) -> dict[str, int]:
@@ -97,9 +97,12 @@ def test_ctrl_c_leaves_the_jobs(tlp: CommandLine) -> None:
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=10)[0]
     assert process.returncode == 130
-    (job,) = re.findall(r"the jobs go on; .* scancel (\d+) ends them", printed)
+    assert "the jobs go on" in printed
+    (folder,) = (tlp.results / "runs").iterdir()
+    job = job_of(tlp.results, folder.name)
     assert tlp.ask("squeue", "--noheader", f"--jobs={job}")
-    tlp.ask("scancel", job)
+    assert "cancelled 1 jobs" in tlp.slurm("layers=0", "hydra.launcher.cancel=true")
+    until(lambda: not tlp.ask("squeue", "--noheader", f"--jobs={job}"))
 
 
 def test_what_sbatch_refuses_is_said_in_one_line(tlp: CommandLine) -> None:
@@ -132,6 +135,35 @@ def test_a_base_that_fails_blocks_its_dependants_and_nothing_else(tlp: CommandLi
     assert printed.count(f"blocked: its base {base} failed (IsADirectoryError") >= 2
     jobs = {job_of(tlp.results, config.parent.name) for config in tlp.results.glob("runs/*/config.json")}
     until(lambda: not jobs & set(tlp.ask("squeue", "--noheader", "--array", "--format=%i").split()))
+
+
+def test_a_base_that_is_lost_while_runs_wait_is_trained_again_before_them(tlp: CommandLine) -> None:
+    tlp.slurm("layers=4")
+    (weights,) = tlp.results.glob("runs/*/weights.safetensors")
+    tlp.slurm("layers=5,6", "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
+    jobs = {job_of(tlp.results, path.parent.name).split("_")[0] for path in tlp.results.glob("runs/*/job.json")}
+    held = [job for job in jobs if "JobHeldUser" in tlp.ask("squeue", "--noheader", "--format=%r", f"--jobs={job}")]
+    weights.unlink()
+    status = tlp.slurm("layers=5,6", "hydra.launcher.dry_run=true")
+    assert "running=2 failed=0 to_run=0 bases=1" in status, status
+    process = tlp.start(*SLURM, "layers=5,6")
+    until(lambda: len(list((tlp.results / "slurm").glob("*_submission.sh"))) == 4)
+    for job in held:
+        tlp.ask("scontrol", "release", job)
+    printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, printed
+    assert re.findall(r"submitted \d+", printed) == ["submitted 1"], "the queued runs waited for the new base"
+    assert len(load(tlp.results)) == 3
+
+
+def test_kills_change_nothing(tlp: CommandLine) -> None:
+    assert disturb(tlp, kills=4) == ["command", "cancel", "requeue", "job"]
+
+
+def test_a_setup_line_that_fails_is_named(tlp: CommandLine) -> None:
+    printed = tlp.slurm("layers=0", "hydra.launcher.setup=[module-of-another-site load x]", code=1)
+    words = "hydra.launcher.setup: this line failed: module-of-another-site load x (exit code 127"
+    assert words in re.sub(r"\s+", " ", printed), printed
 
 
 def build_frozen(tlp: CommandLine, *overrides: str) -> Config:

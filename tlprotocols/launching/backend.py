@@ -8,7 +8,8 @@ from tlprotocols.planning.cost import Cost
 from tlprotocols.planning.plan import Plan, Run
 
 # What happened, to which run, and more about it: ("started", run, ""), ("advance", run, images trained on),
-# ("retried", run, reason), ("finished", run, ""), ("failed", run, reason), or ("note", None, a line for the user).
+# ("retried", run, reason), ("finished", run, ""), ("failed", run, reason), ("note", None, a line for the user), or
+# ("queue", None, how many jobs run and wait).
 OnEvent = Callable[[str, Run | None, object], None]
 
 
@@ -31,7 +32,7 @@ class Backend(Protocol):
         """Refuse where it cannot work. Raises ConfigError."""
 
     def resolve(self, config: Config) -> Config:
-        """The configuration as its workers see it: their device, and no path that depends on where we are."""
+        """The configuration as its workers see it: with their device."""
 
     def parallel(self, configs: Sequence[Config]) -> int:
         """How many of these runs, as `resolve` returned them, are executed at a time, at most: for the estimate."""

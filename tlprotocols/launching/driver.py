@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
 from tlprotocols.config.identity import run_id
-from tlprotocols.config.schema import Config
+from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.config.validate import keys
 from tlprotocols.disk import check_folder, free_bytes
 from tlprotocols.errors import ConfigError
@@ -35,6 +36,7 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
     _check_settings(configs)
     results = Path(configs[0].results_dir).expanduser()
     check_folder("results_dir", results, write=False)
+    configs = [absolute(config) for config in configs]
     terminal = Terminal()
     forget()
     _read_contents(terminal, configs)
@@ -77,6 +79,22 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
         terminal.print(line)
     terminal.failures(planned, failed, lambda run: logs(run) + backend.logs(run))
     return rows
+
+
+def absolute(config: Config) -> Config:
+    """The same with no path relative to our working directory or home: other processes and nodes have their own."""
+
+    def whole(path: str) -> str:
+        return str(Path(path).expanduser().absolute())
+
+    def listed(dataset: Dataset) -> Dataset:
+        return replace(dataset, root=dataset.root and whole(dataset.root))
+
+    base = replace(config.base, dataset=config.base.dataset and listed(config.base.dataset))
+    machine = replace(config.machine, image_cache=whole(config.machine.image_cache))
+    return replace(
+        config, dataset=listed(config.dataset), base=base, machine=machine, results_dir=whole(config.results_dir)
+    )
 
 
 def new_by_sweep(by_sweep: Mapping[str, list[list[str]]], compose: Callable[[list[str]], Config]) -> str:

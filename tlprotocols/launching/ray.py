@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
-from os.path import abspath, expanduser
 from typing import Any
 
 from tlprotocols import hardware
@@ -45,12 +44,10 @@ class Ray:
             raise ConfigError("hydra.launcher.address", self.address, f"no cluster answers ({error})") from error
 
     def resolve(self, config: Config) -> Config:
-        """The configuration as a node sees it: the cluster's device, and no path relative to our working directory."""
-        machine, root = config.machine, config.dataset.root
+        """The configuration as a node sees it: with the cluster's device."""
+        machine = config.machine
         device = machine.device if machine.device != "auto" else "cuda" if self.resources.get("GPU") else "cpu"
-        machine = replace(machine, device=device, image_cache=abspath(expanduser(machine.image_cache)))
-        dataset = replace(config.dataset, root=root and abspath(expanduser(root)))
-        return replace(config, machine=machine, dataset=dataset, results_dir=abspath(expanduser(config.results_dir)))
+        return replace(config, machine=replace(machine, device=device))
 
     def parallel(self, configs: Sequence[Config]) -> int:
         """CPUs, or shares of GPUs."""

@@ -73,6 +73,9 @@ class Terminal:
             task = bar.add_task("training", total=sum(total.values()), unit="image passes", visible=False)
 
             def on_event(what: str, run: Run | None, detail: object) -> None:
+                if what == "queue" and self.console.is_terminal:  # changes often: it has one place there
+                    bar.update(task, description=str(detail), visible=True)
+                    return
                 if run is None:
                     self.print(detail)
                     return

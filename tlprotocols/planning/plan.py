@@ -47,6 +47,7 @@ class Plan:
     rows: dict[str, Row]  # of the finished ones
     running: Mapping[str, str]  # where each is that is executed, or queued, elsewhere at this moment
     failed: Mapping[str, str]  # last line of the reason, by run; not tried again unless requested
+    awaited: frozenset[str] = frozenset()  # bases that runs of a queue still wait for
 
     @property
     def requested(self) -> list[Run]:
@@ -74,7 +75,8 @@ class Plan:
     def to_run(self) -> list[Run]:
         """What remains, bases first, then the longest first. Finished runs need no base any more."""
         wanted = {run.id for run in self.requested if self.state(run) == "to_run"}
-        bases = {base for id in wanted if (base := self.runs[id].base) and self.state(self.runs[base]) == "to_run"}
+        needed = self.awaited | {base for id in wanted if (base := self.runs[id].base)}
+        bases = {base for base in needed if self.state(self.runs[base]) == "to_run"}
         order = (self.runs[id] for id in bases | wanted)
         return sorted(order, key=lambda run: (run.id not in bases, -run.image_passes, run.id))
 

@@ -40,7 +40,7 @@ class Pack:
         from tlprotocols.launching import workers
 
         signal.signal(signal.SIGTERM, _leave)
-        if self.base and not _appears(Files(Path(self.results), self.base).row):
+        if self.base and not self._has_base():
             self._block()
             return
         plan = self._plan()
@@ -79,9 +79,21 @@ class Pack:
                 runs[id] = Run(id, config, role, None, 0, 0)
         return Plan(tuple(runs), runs, rows={}, running={}, failed={})
 
+    def _has_base(self) -> bool:
+        """Whether the base is finished, and has its weights: somebody may have removed them since the submission."""
+        paths = Files(Path(self.results), str(self.base))
+        if not _appears(paths.row):
+            return False
+        try:
+            config = replace(read_config(paths), results_dir=self.results)
+        except (OSError, ValueError):
+            return False
+        return finished_row(config, "base") is not None
+
     def _block(self) -> None:
         paths = Files(Path(self.results), str(self.base))
-        why = next((reason(path) for path in (paths.failure, paths.accident) if path.exists()), "it has no row")
+        without = "its weights are gone or damaged" if paths.row.exists() else "it has no row"
+        why = next((reason(path) for path in (paths.failure, paths.accident) if path.exists()), without)
         print(f"blocked: the base {self.base} is not there ({why})", flush=True)
 
 
@@ -119,7 +131,16 @@ def _on_event(what: str, run: Run | None, detail: object) -> None:
     record = JobRecord.read(paths) if what == "started" else None
     if record:
         replace(record, started=_now()).write(paths)
+    if what == "failed":
+        marks = failures_seen(paths.results)
+        marks.mkdir(parents=True, exist_ok=True)
+        (marks / run.id).touch()
     print(_now(), what, run.id, detail or "", flush=True)
+
+
+def failures_seen(results: Path) -> Path:
+    """The folder with an empty file for each run that failed in a job: who waits lists it, instead of thousands."""
+    return results / "slurm" / "failed"
 
 
 def _now() -> str:

@@ -3,9 +3,12 @@
 import heapq
 import math
 import os
+import re
+import shlex
 import subprocess
+import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,26 +18,50 @@ from typing import Any
 from filelock import FileLock
 
 from tlprotocols.launching.slurm import queue
-from tlprotocols.launching.slurm.job import Pack
+from tlprotocols.launching.slurm.claims import Claim, Submission, files_of, orphans
+from tlprotocols.launching.slurm.job import Pack, failures_seen
 from tlprotocols.launching.slurm.options import Options
-from tlprotocols.launching.slurm.queue import JobRecord
-from tlprotocols.planning.plan import Run
-from tlprotocols.records import Files, files, save_config
+from tlprotocols.launching.slurm.queue import Job, JobRecord
+from tlprotocols.planning.cost import cost
+from tlprotocols.planning.plan import Plan, Run
+from tlprotocols.records import Files, save_config
+
+PASSING = re.compile(  # what sbatch says when it may take the same job later
+    r"MaxSubmit|MaxJobs|MaxJobCount|temporarily|timed out|unable to contact|connection refused|zero bytes|try again",
+    re.IGNORECASE,
+)
+MOST_GROWTHS = 3  # times that the memory of a job is raised
+
+
+State = tuple[Plan, dict[str, Claim], dict[str, Job]]  # what the queue has of the plan, and all that is in the queue
 
 
 @dataclass
 class Submitted:
     """What one submission put into the queue."""
 
+    plan: Plan  # as it was at that moment
     records: dict[str, JobRecord] = field(default_factory=dict)  # by run
-    elsewhere: dict[str, JobRecord] = field(default_factory=dict)  # runs that an earlier submission has in the queue
+    left: list[Run] = field(default_factory=list)  # for which there was no room
     refused: str = ""  # why the cluster took no more, if it did not
+    passing: bool = True  # whether it may take more later
     packs: int = 0
+    cancelled: int = 0  # jobs of an interrupted submission
 
     @property
     def jobs(self) -> list[str]:
         """Job ids, arrays by their first number."""
         return list(dict.fromkeys(record.job.partition("_")[0] for record in self.records.values()))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Packs for one array: equal in what they wait for and in what they need."""
+
+    packs: list[list[Run]]
+    role: str
+    after: str | None  # the run that all of them wait for
+    mem_gb: float
 
 
 def packs(runs: Sequence[Run], seconds: Mapping[str, float], workers: int, minutes: float) -> list[list[Run]]:
@@ -50,116 +77,222 @@ def packs(runs: Sequence[Run], seconds: Mapping[str, float], workers: int, minut
     return found
 
 
-def submit(runs: Sequence[Run], seconds: Mapping[str, float], options: Options) -> Submitted:
+@contextmanager
+def alone(results: Path) -> Iterator[Path]:
+    """Submissions and cancellations in one results folder take turns, so that none overlooks the other's jobs. Yields
+    the folder of the jobs' files."""
+    folder = results / "slurm"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        yield folder
+
+
+def submit(results: Path, state: Callable[[], State], options: Options) -> Submitted:
     """Put into the queue what no job has yet: bases first, each pack after its own base.
 
-    Two submissions of one results folder take turns, so that none overlooks the other's jobs.
+    `state` makes the plan from what is on disk and in the queue now: rows may have come, and bases may have been lost.
 
     Raises:
         NoAnswer: SLURM did not say what is in the queue; nothing was submitted.
     """
-    if not runs:
-        return Submitted()
-    results = Path(runs[0].config.results_dir)
-    folder = results / "slurm"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        done = Submitted(elsewhere=in_queue(runs))
-        open_ = [run for run in runs if run.id not in done.elsewhere]
-        for run in open_:
+    with alone(results) as folder:
+        plan, claimed, jobs = state()
+        done = Submitted(plan, cancelled=_cancel_orphans(folder, jobs))
+        if not plan.to_run:
+            return done
+        seconds = cost(plan, here=False).seconds
+        for run in plan.to_run:
             save_config(run.config)
-            for reason in (Files(results, run.id).failure, Files(results, run.id).accident):
-                reason.unlink(missing_ok=True)
+        most = options.max_queued and options.max_queued - sum(job.user == queue.user_name() for job in jobs.values())
         try:
-            for group, after in _arrays(open_, seconds, options, done):
-                _submit_array(group, after, results, options, done)
-        except subprocess.CalledProcessError as error:
-            done.refused = str(error.stderr or error)
-        except RuntimeError as error:  # submitit wraps what sbatch said
-            done.refused = str(error).strip().splitlines()[-1]
-    return done
+            for group in _groups(plan, seconds, options):
+                if group.after and group.after not in done.records and group.after not in claimed:
+                    continue  # there was no room for their base
+                _submit(group, folder, seconds, options, done, claimed, most)
+        except (subprocess.CalledProcessError, RuntimeError) as error:  # submitit wraps what sbatch said
+            said = str(getattr(error, "stderr", None) or error).strip()
+            done.refused, done.passing = said.splitlines()[-1], PASSING.search(said) is not None
+        done.left = [run for run in plan.to_run if run.id not in done.records]
+        return done
 
 
-def in_queue(runs: Sequence[Run]) -> dict[str, JobRecord]:
-    """The records of those runs whose job is in the queue; a record whose job is gone is void."""
-    records = {run.id: record for run in runs if (record := JobRecord.read(files(run.config)))}
-    alive = queue.queued(record.job for record in records.values())
-    return {id: record for id, record in records.items() if record.job in alive}
+def _cancel_orphans(folder: Path, jobs: Mapping[str, Job]) -> int:
+    """End what an interrupted submission left in the queue: its runs are submitted again."""
+    submissions, lost = orphans(folder, jobs)
+    queue.cancel(job.id for job in lost)
+    for submission in submissions:
+        submission.withdraw()
+    return len(lost)
 
 
-def _arrays(
-    runs: Sequence[Run], seconds: Mapping[str, float], options: Options, done: Submitted
-) -> Iterator[tuple[list[list[Run]], str | None]]:
-    """Packs for one array, and the run id that all of them wait for. A base is submitted before its packs."""
+def _groups(plan: Plan, seconds: Mapping[str, float], options: Options) -> Iterator[Group]:
+    """Groups of packs, a base before what waits for it."""
     most = options.max_array_size or queue.max_array_size()
-    needed = {run.base for run in runs}
-    bases = [[run] for run in runs if run.id in needed]
-    by_base: dict[str | None, list[Run]] = defaultdict(list)
-    for run in runs:
-        if run.id not in needed:
-            unfinished = run.base in {base.id for (base,) in bases} or run.base in done.elsewhere
-            by_base[run.base if unfinished else None].append(run)
-    for start in range(0, len(bases), most):
-        yield bases[start : start + most], None
-    for base, group in by_base.items():
-        packed = packs(group, seconds, options.workers, options.pack_minutes)
+    by: dict[tuple[str, str | None, float], list[Run]] = defaultdict(list)
+    for run in plan.to_run:
+        role = "base" if run.role == "base" else "runs"
+        after = run.base if run.base not in plan.rows else None
+        by[role, after, _memory(run, role, options)].append(run)
+    for (role, after, mem_gb), group in sorted(by.items(), key=lambda item: item[0][0]):
+        single = [[run] for run in group]
+        packed = single if role == "base" else packs(group, seconds, options.workers, options.pack_minutes)
         for start in range(0, len(packed), most):
-            yield packed[start : start + most], base
+            yield Group(packed[start : start + most], role, after, mem_gb)
 
 
-def _submit_array(group: list[list[Run]], after: str | None, results: Path, options: Options, done: Submitted) -> None:
-    before = (done.records | done.elsewhere)[after].job if after else None
-    executor = _executor(results / "slurm", options, before)
-    with _outside_any_job(), executor.batch():
-        jobs = [
-            executor.submit(
-                Pack(
-                    str(results),
-                    tuple((run.id, run.role) for run in pack),
-                    after,
-                    options.per_gpu,
-                    options.warning,
+def _memory(run: Run, role: str, options: Options) -> float:
+    """What its job gets, in GB: more than the last time, if the last time it was too little."""
+    record, least = JobRecord.read(files_of(run)), options.memory(role)
+    grown = options.more_memory > 1 and record and record.started and queue.memory_ended(record)
+    return max(least, record.mem_gb * options.more_memory) if grown and record else least
+
+
+def may_grow(record: JobRecord, role: str, options: Options) -> bool:
+    """Whether a run whose job ran out of memory is to be tried with more."""
+    most = options.memory(role) * options.more_memory**MOST_GROWTHS
+    return options.more_memory > 1 and record.mem_gb * options.more_memory <= most
+
+
+def _submit(
+    group: Group,
+    folder: Path,
+    seconds: Mapping[str, float],
+    options: Options,
+    done: Submitted,
+    claimed: Mapping[str, Claim],
+    most: int | None,
+) -> None:
+    """Submit a group: all of it, or as much as there is room for. A limit that nobody has told us is found by halves.
+
+    Raises:
+        CalledProcessError, RuntimeError: the cluster takes not even one.
+    """
+    begin, size = 0, len(group.packs)
+    while begin < len(group.packs):
+        if most is not None:
+            size = min(size, most - done.packs)
+        if size <= 0:
+            return
+        part = Group(group.packs[begin : begin + size], group.role, group.after, group.mem_gb)
+        try:
+            _submit_array(part, folder, seconds, options, done, claimed)
+            begin += size
+        except (subprocess.CalledProcessError, RuntimeError) as error:
+            if size == 1 or "MaxSubmit" not in str(getattr(error, "stderr", None) or error):
+                raise
+            size //= 2
+
+
+def _submit_array(
+    group: Group,
+    folder: Path,
+    seconds: Mapping[str, float],
+    options: Options,
+    done: Submitted,
+    claimed: Mapping[str, Claim],
+) -> None:
+    results, before = folder.parent, None
+    if group.after:
+        before = done.records[group.after].job if group.after in done.records else claimed[group.after].record.job
+    for run in (run for pack in group.packs for run in pack):
+        paths = Files(results, run.id)
+        for former in (paths.failure, paths.accident, failures_seen(results) / run.id):
+            former.unlink(missing_ok=True)
+    submission = Submission.new(folder, ([run.id for run in pack] for pack in group.packs), group.after)
+    submission.begin()
+    executor = _executor(group, seconds, options, submission, before)
+    try:
+        with _outside_any_job(), executor.batch():
+            jobs = [
+                executor.submit(
+                    Pack(
+                        str(results),
+                        tuple((run.id, run.role) for run in pack),
+                        group.after,
+                        options.per_gpu,
+                        options.warning,
+                    )
                 )
-            )
-            for pack in group
-        ]
-    for job, pack in zip(jobs, group, strict=True):
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+                for pack in group.packs
+            ]
+    except (subprocess.CalledProcessError, RuntimeError):
+        submission.withdraw()
+        raise
+    now, cluster, user = datetime.now(UTC).isoformat(timespec="seconds"), queue.cluster_name(), queue.user_name()
+    for job, pack in zip(jobs, group.packs, strict=True):
+        record = JobRecord(
+            str(job.job_id), str(job.paths.stdout), now, None, cluster, user, submission.tag, group.mem_gb
+        )
         for run in pack:
-            done.records[run.id] = JobRecord(str(job.job_id), str(job.paths.stdout), now)
-            done.records[run.id].write(Files(results, run.id))
-    done.packs += len(group)
+            done.records[run.id] = record
+            record.write(Files(results, run.id))
+    submission.complete()
+    done.packs += len(group.packs)
+    if group.role == "base":  # what waited for a base that was lost waits for this one
+        bases = {run.id: done.records[run.id].job for pack in group.packs for run in pack}
+        for base, job in bases.items():
+            waiting = {c.record.job.partition("_")[0] for id, c in claimed.items() if done.plan.runs[id].base == base}
+            queue.postpone(waiting, job)
 
 
-def _executor(folder: Path, options: Options, after: str | None) -> Any:
+def _executor(
+    group: Group, seconds: Mapping[str, float], options: Options, submission: Submission, after: str | None
+) -> Any:
     from submitit import SlurmExecutor
 
-    executor = SlurmExecutor(folder, max_num_timeout=options.max_requeues, python=options.python)
+    is_base = group.role == "base"
+    of = f"{group.role} of {group.after}" if group.after else group.role
+    # a switch, as --hold, is written {hold: true}
+    parameters = {key: value == "True" or value for key, value in options.parameters.items()}
+    comment = f"tlprotocols:{submission.tag} {of} in {submission.folder.parent}"
+    if isinstance(own := parameters.pop("comment", None), str):
+        comment = f"{own} {comment}"
+    executor = SlurmExecutor(submission.folder, max_num_timeout=options.max_requeues, python=options.python)
     given = {
-        "partition": options.partition,
+        "partition": (options.base.partition if is_base else None) or options.partition,
         "account": options.account,
         "qos": options.qos,
         "gres": options.gres,
         "constraint": options.constraint,
         "gpus_per_node": options.gpus or None,
-        "setup": list(options.setup) or None,
-        # a switch, as --hold, is written {hold: true}
-        "additional_parameters": {k: v == "True" or v for k, v in options.parameters.items()} or None,
+        "additional_parameters": parameters or None,
         # a base that fails must not leave them pending for ever: they start, see that it is not there, and leave
         "dependency": f"afterany:{after}" if after else None,
     }
+    cpus = (options.base.cpus if is_base else None) or options.cpus
+    work = [{run.id: seconds[run.id] for run in pack} for pack in group.packs]
     executor.update_parameters(
-        job_name="tlprotocols",
-        time=options.time,
-        mem=f"{math.ceil(options.mem_gb * 1024)}MB",
-        cpus_per_task=options.cpus,
+        job_name=f"tlp-{group.role}" + (f"-{group.after[:8]}" if group.after else ""),
+        comment=comment,
+        time=max(options.minutes(group.role, pack) for pack in work),
+        mem=f"{math.ceil(group.mem_gb * 1024)}MB",
+        cpus_per_task=cpus,
         array_parallelism=options.max_parallel,
         signal_delay_s=options.warning,
         stderr_to_stdout=True,
-        srun_args=[f"--cpus-per-task={options.cpus}"],  # since SLURM 22.05 a step does not get its job's by itself
+        setup=_setup(options),
+        srun_args=[f"--cpus-per-task={cpus}"],  # since SLURM 22.05 a step does not get its job's by itself
         **{key: value for key, value in given.items() if value is not None},
     )
     return executor
+
+
+def _setup(options: Options) -> list[str]:
+    """The lines of `setup`, and what says in the job's log which of them failed, or that there is no Python."""
+    lines = []
+    for line in options.setup:
+        lines += [line, _or_end(f"hydra.launcher.setup: this line failed: {line}")]
+    python = shlex.split(options.python or shlex.quote(sys.executable))[0]
+    lines += [
+        f"command -v {shlex.quote(python)} >/dev/null",
+        _or_end(f"hydra.launcher.python: {python} is not on this node"),
+    ]
+    return lines
+
+
+def _or_end(message: str) -> str:
+    words = shlex.quote(f"tlprotocols: {' '.join(message.split())}")
+    return f'status=$?; [ $status = 0 ] || {{ echo {words}" (exit code $status on $(hostname))"; exit $status; }}'
 
 
 @contextmanager

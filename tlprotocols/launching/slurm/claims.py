@@ -1,0 +1,120 @@
+"""Which runs the queue has: the records of jobs in the runs' folders, compared with the jobs that SLURM lists."""
+
+import dataclasses
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlprotocols.launching.slurm import queue
+from tlprotocols.launching.slurm.queue import Job, JobRecord
+from tlprotocols.planning.plan import Plan, Run
+from tlprotocols.records import Files, write_atomic
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that a job of the queue has."""
+
+    record: JobRecord
+    job: Job
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one call of sbatch submits: written before it, so that its jobs can be found if we are killed meanwhile."""
+
+    folder: Path  # results/slurm
+    tag: str
+    runs: tuple[tuple[str, ...], ...]  # run ids of each task
+    base: str | None  # the run that all of them wait for
+
+    @staticmethod
+    def new(folder: Path, runs: Iterable[Iterable[str]], base: str | None) -> "Submission":
+        """One with a tag of its own."""
+        return Submission(folder, secrets.token_hex(8), tuple(tuple(ids) for ids in runs), base)
+
+    @staticmethod
+    def read(folder: Path, tag: str) -> "Submission | None":
+        """The submission of a tag, if it is of this results folder."""
+        for path in (folder / "submissions" / f"{tag}.json", folder / "submissions" / f"{tag}.begun"):
+            if path.exists():
+                values = json.loads(path.read_bytes())
+                return Submission(folder, tag, tuple(map(tuple, values["runs"])), values["base"])
+        return None
+
+    @property
+    def begun(self) -> Path:
+        """There while sbatch may have taken it and the records of its jobs are not all written."""
+        return self.folder / "submissions" / f"{self.tag}.begun"
+
+    def begin(self) -> None:
+        """Before sbatch."""
+        self.begun.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.begun, json.dumps({"runs": self.runs, "base": self.base}))
+
+    def complete(self) -> None:
+        """After the records are written."""
+        self.begun.replace(self.begun.with_suffix(".json"))
+
+    def withdraw(self) -> None:
+        """If sbatch refused it."""
+        self.begun.unlink(missing_ok=True)
+
+
+def records(runs: Iterable[Run]) -> dict[str, JobRecord]:
+    """The records of those runs that were ever submitted."""
+    return {run.id: found for run in runs if (found := JobRecord.read(files_of(run)))}
+
+
+def files_of(run: Run) -> Files:
+    """Where a planned run's files lie; its id is known, where `records.files` computes it."""
+    return Files(Path(run.config.results_dir), run.id)
+
+
+def claims(found: Mapping[str, JobRecord], jobs: Mapping[str, Job]) -> dict[str, Claim]:
+    """Those of these records whose job is in the queue. A record whose job is gone is void; so is one of another
+    cluster, or whose number another job has by now.
+
+    Raises:
+        NoAnswer: SLURM is silent.
+    """
+    here = queue.cluster_name() if found else ""
+    return {
+        id: Claim(record, jobs[record.job])
+        for id, record in found.items()
+        if record.cluster == here and record.job in jobs and jobs[record.job].tag == record.tag
+    }
+
+
+def in_queue(runs: Sequence[Run]) -> dict[str, Claim]:
+    """The runs that jobs of the queue have.
+
+    Raises:
+        NoAnswer: SLURM is silent.
+    """
+    found = records(runs)
+    return claims(found, queue.queued(record.user for record in found.values())) if found else {}
+
+
+def located(plan: Plan, claimed: Mapping[str, Claim], derived: Mapping[str, str]) -> Plan:
+    """The plan with what the queue has: these runs are under way, and those that are not executed yet await their
+    base. `derived` are failures that no file says."""
+    running = {
+        **plan.running,
+        **{id: f"{c.job} in job {c.record.job}, log {c.record.log}" for id, c in claimed.items()},
+    }
+    failed = {id: why for id, why in {**derived, **plan.failed}.items() if id not in running}
+    awaited = {base for id in claimed if id not in plan.running and (base := plan.runs[id].base)}
+    return dataclasses.replace(plan, running=running, failed=failed, awaited=frozenset(awaited))
+
+
+def orphans(folder: Path, jobs: Mapping[str, Job]) -> tuple[list[Submission], list[Job]]:
+    """Submissions that were interrupted between sbatch and the last record, and their jobs: these do nothing, since
+    submitit did not come to write down what. Only for the one who holds the lock of submissions."""
+    tags = [path.stem for path in sorted((folder / "submissions").glob("*.begun"))]
+    return (
+        [found for tag in tags if (found := Submission.read(folder, tag))],
+        [job for job in jobs.values() if job.tag in tags],
+    )

@@ -24,7 +24,7 @@ from tlprotocols.training.run import execute, load_images, network
 
 CPU = torch.device("cpu")
 PROBE = ("layers=all", "freeze=all", "high_lr_layers=1", "augment=none", "epochs=3", "batch_size=5")
-MEASURED_ANEW = ("seconds", "images_per_second", "date", "log", "features_cached")
+MEASURED_ANEW = ("seconds", "images_per_second", "date", "log", "features_cached", "peak_memory_mb")
 DROPPED = [name for name, spec in MODELS.items() if not spec.dropout_inside]
 
 

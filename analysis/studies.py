@@ -1,6 +1,6 @@
 """The studies of a report, in its order. This is the only module outside a study's package that names it."""
 
-from analysis import boost2018, densenet_transfer, hybrid_densenet, plested2019, yosinski2014
+from analysis import boost2018, densenet_transfer, hybrid_densenet, plested2019, protocols_compared, yosinski2014
 from analysis.study import Study
 
 STUDIES: tuple[Study, ...] = (
@@ -10,4 +10,5 @@ STUDIES: tuple[Study, ...] = (
     densenet_transfer.STUDY,
     boost2018.STUDY,
     hybrid_densenet.STUDY,
+    protocols_compared.STUDY,
 )

@@ -97,6 +97,27 @@ def test_torchvisions_own_names(small, tmp_path, model):
     assert all(torch.equal(one, other) for one, other in zip(copied, expected, strict=True))
 
 
+@pytest.mark.parametrize("model", [name for name, spec in MODELS.items() if spec.parts])
+def test_a_published_file_fits_every_network(composed, model):
+    """All tensors of torchvision's own layout: those of the last stage are not copied, and are no mistake."""
+    side = max(64, MODELS[model].pixels[0])
+    own = (f"model={model}", f"dataset.side={side}", f"dataset.pixels={side}")
+    config = composed(*own, "base=weights", "base.weights=x", "layers=all")
+    with torch.device("meta"):
+        net, theirs = models.build(config, 4), getattr(published, model)(num_classes=1000)
+    file = {name: torch.zeros((), dtype=v.dtype).expand(v.shape) for name, v in theirs.state_dict().items()}
+    found = weights_file.fitted(file, net, config)
+    last = list(MODELS[model].parts.values())[-1]
+    assert {id(v) for v in found.values()} == {id(v) for k, v in file.items() if not k.startswith(f"{last}.")}
+    names = {id(value): name for name, value in net.body.state_dict(keep_vars=True).items()}
+    for stage, module in list(net.stages.items())[:-1]:
+        for name, value in module.state_dict(keep_vars=True).items():
+            assert found[f"{stage}.{name}"] is file[names[id(value)]]
+    missing = next(name for name in reversed(file) if not name.startswith(last) and "num_batches" not in name)
+    with pytest.raises(ConfigError, match=f"stages of {model}: missing {re.escape(missing)}$"):
+        weights_file.fitted({name: v for name, v in file.items() if name != missing}, net, config)
+
+
 def test_names_and_counters_of_the_published_densenet(small, tmp_path):
     """Its file is older than the counters of batch norm, and its names have one more dot than the network's."""
     net = saved(tmp_path / "new.pth", "densenet121")

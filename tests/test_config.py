@@ -2,6 +2,7 @@
 
 import math
 import typing
+from operator import attrgetter
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tlprotocols.config.compose import CONF, composer, load
+from tlprotocols.config.protocols import leaves
 from tlprotocols.config.schema import (
     AUGMENTS,
     PRECISIONS,
@@ -31,6 +33,7 @@ NEEDS = {  # what a choice cannot do without
     "recipe=plested2019": ["dataset=imagenet"],
     "recipe=yosinski": ["dataset=imagenet"],
     "recipe=imagenet": ["dataset=imagenet"],
+    "model=vit_b_16": ["dataset.upscale=224"],
     "base=none": ["layers=0"],
     "base=weights": ["base.weights=somewhere"],
     "base=dataset": ["base.dataset=cifar10"],
@@ -84,15 +87,25 @@ def test_protocols_are_the_papers(composed, protocol, layers, freeze, high, deca
     assert found == (layers, freeze, high, decay)
 
 
-OTHER = {"layers": 3, "freeze": 1, "high_lr_layers": 4, "decay_epochs": 2}
-PROTOCOLS = {
-    file.stem: set(OmegaConf.to_container(OmegaConf.load(file))) for file in (CONF / "protocol").glob("*.yaml")
+OPEN = {"layers": 3, "freeze": 1, "high_lr_layers": 4, "decay_epochs": 2}
+OTHER = OPEN | {
+    **{"head_epochs": 3, "unfreeze_every": 5, "learn_layers": 1, "l2_sp": 0.7, "schedule": "plateau", "max_updates": 9},
+    **{"batch_size": 7, "weight_decay": 0.3, "dropout": 0.4, "lr.high": 0.9, "lr.gamma": 0.9, "lr.layer_decay": 0.9},
 }
+
+
+def set_by(file):
+    """The keys that a protocol sets."""
+    content: typing.Any = OmegaConf.to_container(OmegaConf.load(file))
+    return {key for key, _ in leaves(content)}
+
+
+PROTOCOLS = {file.stem: set_by(file) for file in (CONF / "protocol").glob("*.yaml")}
 
 
 @pytest.mark.parametrize(("protocol", "key"), [(name, key) for name, keys in PROTOCOLS.items() for key in sorted(keys)])
 def test_a_protocol_and_another_value_for_what_it_sets_are_refused(composed, protocol, key):
-    own = getattr(composed(f"protocol={protocol}"), key)
+    own = attrgetter(key)(composed(f"protocol={protocol}"))
     assert own != OTHER[key]
     line = refused(composed, f"protocol={protocol}", f"{key}={OTHER[key]}")
     assert line.startswith(f"{key}={OTHER[key]}: protocol={protocol} means {key}={own}; leave one of the two out")
@@ -100,7 +113,7 @@ def test_a_protocol_and_another_value_for_what_it_sets_are_refused(composed, pro
     assert composed(f"protocol={protocol}", f"{key}={own}") == composed(f"protocol={protocol}")
 
 
-@pytest.mark.parametrize(("protocol", "key"), [(name, key) for name in PROTOCOLS for key in OTHER])
+@pytest.mark.parametrize(("protocol", "key"), [(name, key) for name in PROTOCOLS for key in OPEN])
 def test_what_a_protocol_leaves_open_can_be_set(composed, protocol, key):
     if key not in PROTOCOLS[protocol]:
         assert getattr(composed(f"protocol={protocol}", f"{key}={OTHER[key]}"), key) == OTHER[key]

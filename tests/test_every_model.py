@@ -6,6 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models as published
 
 from tlprotocols.config.compose import CONF
@@ -22,11 +23,17 @@ from tlprotocols.records import files, read_row
 from tlprotocols.training import checkpoints, models, optimizers, transfer
 from tlprotocols.training.loop import fit
 from tlprotocols.training.run import execute, network, selected
+from tlprotocols.training.shards import Gradient
 
 CPU = torch.device("cpu")
 CLASSES = 4
-TRAINED = [name for name in MODELS if name not in ("alexnet", "caffenet")]  # alexnet_small's eight layers, 57 M weights
+LARGE = ("alexnet", "caffenet", "vgg16", "vit_b_16")  # 57 M to 134 M weights, which take seconds to draw
+ONE_STEP = ("resnet50", "efficientnet_b0", "convnext_tiny", "swin_t")  # not trained more than a step
+TRAINED = [name for name in MODELS if name not in (*LARGE, *ONE_STEP)]
+PUBLISHED = [name for name, spec in MODELS.items() if spec.parts]
+SMALL = [name for name in MODELS if name not in LARGE]
 BATCH_NORM = [name for name, spec in MODELS.items() if spec.batch_norm]
+STOCHASTIC_DEPTH = ("efficientnet_b0", "convnext_tiny", "swin_t")
 SHALLOW = {"densenet_bc": ("model.depth=16", "dropout=0.2", "model.se=true", "model.drop_channel=before_conv")}
 INSIDE = ("densenet_bc",)  # dropout lies in the stages: a frozen one has none
 DEPTHS = [  # copied and frozen stages, out of those that can be; one that is random and frozen
@@ -90,12 +97,49 @@ def built(plain, model, *overrides, side=None):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_stages_have_every_parameter_and_every_buffer_once(plain, model):
-    net = built(plain, model)
+    with torch.device("meta"):
+        net = built(plain, model)
     assert tuple(net.stages) == MODELS[model].stages
     in_stages = [id(v) for stage in net.stages.values() for v in (*stage.parameters(), *stage.buffers())]
     assert sorted(in_stages) == sorted(id(v) for v in (*net.parameters(), *net.buffers()))
     assert len(set(in_stages)) == len(in_stages)
     assert any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()) == MODELS[model].batch_norm
+
+
+def order_of_use(net, side):
+    """Places of the stages in the order in which a pass of images reaches their layers."""
+    where = {id(m): place for place, stage in enumerate(net.stages.values()) for m in leaves(stage)}
+    reached = []
+    for module in (module for stage in net.stages.values() for module in leaves(stage)):
+        module.register_forward_pre_hook(lambda module, inputs: reached.append(where[id(module)]))
+    net(torch.zeros(2, 3, side, side))
+    return reached
+
+
+def leaves(stage):
+    """The modules of a stage that have weights of their own."""
+    return [m for m in stage.modules() if any(True for _ in m.parameters(recurse=False))]
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_stages_are_torchvisions_modules_in_the_order_of_a_pass(plain, model):
+    """Held against the installed torchvision: names, shapes, the linear classifier last."""
+    side = pixels(model)
+    with torch.device("meta"):
+        net, theirs = built(plain, model), getattr(published, model)(num_classes=CLASSES)
+        reached = order_of_use(net, side)
+    assert reached == sorted(reached)
+    last = theirs.get_submodule(list(MODELS[model].parts.values())[-1])
+    assert isinstance(last, nn.Linear)
+    assert last is [m for m in theirs.modules() if isinstance(m, nn.Linear)][-1]
+    copied = {name for name, _ in net.body.state_dict().items()}
+    head = {
+        name for name, value in theirs.state_dict(keep_vars=True).items() if value is last.weight or value is last.bias
+    }
+    assert copied == theirs.state_dict().keys() - head
+    shapes = {name: value.shape for name, value in theirs.state_dict().items()}
+    assert all(value.shape == shapes[name] for name, value in net.body.state_dict().items())
+    assert [v.shape for v in net.stages[MODELS[model].stages[-1]].parameters()] == [v.shape for v in last.parameters()]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -106,28 +150,20 @@ def test_rates_can_be_given_to_every_stage(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_images_from_the_smallest_up(plain, model):
     least, most = MODELS[model].pixels
-    for side in (least, least + 1, 96):
-        assert built(plain, model, side=side)(torch.zeros(2, 3, side, side)).shape == (2, CLASSES)
-    with pytest.raises(ConfigError, match=f"(pixels|side)={least - 1}: must be"):
-        built(plain, model, side=least - 1)
-    assert least < most
+    for side in {side for side in (least, least + 1, 96) if least <= side <= most}:
+        with torch.device("meta"):
+            assert built(plain, model, side=side)(torch.zeros(2, 3, side, side)).shape == (2, CLASSES)
+    for side in (least - 1, most + 1):
+        with pytest.raises(ConfigError, match=f"(pixels|side)={side}: must be"):
+            built(plain, model, side=side)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_multiply_adds_are_those_of_the_layers(plain, model):
     side, width = {"alexnet_small": 32, "convnet": 32, "densenet_bc": 32}.get(model, 224), 1
-    with torch.device("meta"):
-        net = built(plain, model, f"model.width={width}", side=side).eval()
-        counted = []
-
-        def count(module, inputs, output):
-            counted.append(output.numel() * module.weight[0].numel())
-
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.register_forward_hook(count)
-        net(torch.zeros(1, 3, side, side))
-    assert MODELS[model].multiply_adds(side, width) == pytest.approx(sum(counted), rel=0.15)
+    with torch.device("meta"), FlopCounterMode(display=False) as counted:
+        built(plain, model, f"model.width={width}", side=side)(torch.zeros(2, 3, side, side))
+    assert MODELS[model].multiply_adds(side, width) == pytest.approx(counted.get_total_flops() / 4, rel=0.15)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -137,7 +173,7 @@ def test_the_cost_is_guessed_and_the_help_lists_it(plain, model):
     assert model in next(line for line in text().splitlines() if line.strip().startswith("model ")).split()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SMALL)
 def test_weights_are_decided_by_the_seed(plain, model):
     nets = []
     for seed in (0, 0, 1):
@@ -177,7 +213,7 @@ def test_what_is_copied_is_the_bases_and_what_is_frozen_stays(protocol, model, c
     assert same(before, transfer.weights(net)) == stages[: config.freeze]
 
 
-@pytest.mark.parametrize("model", TRAINED)
+@pytest.mark.parametrize("model", [*TRAINED, "efficientnet_b0"])  # which has stochastic depth
 def test_killed_and_resumed_is_never_stopped(protocol, model, tmp_path):
     overrides = ("epochs=3", "dropout=0.3", "batch_size=9")  # 16 images: batches of 9 and 7
     config = protocol(model, "1", "1", *overrides)
@@ -229,36 +265,49 @@ def test_a_sweep_from_end_to_end(small, model, tmp_path):
     assert {row["layers"] for row in rows} == {0, len(MODELS[model].stages) - 1, len(MODELS[model].stages) - 2}
 
 
-@pytest.mark.parametrize("model", [name for name in BATCH_NORM if hasattr(published, name)])
+@pytest.mark.parametrize("model", [name for name in PUBLISHED if name not in LARGE])
 def test_it_is_torchvisions(plain, model):
+    """With stochastic depth, and with torchvision's dropout where it has one before the last layer."""
     torch.manual_seed(0)
-    net = built(plain, model, "dropout=0")
+    dropout = {"mobilenet_v3_small": 0.2, "efficientnet_b0": 0.2}.get(model, 0)
+    net = built(plain, model, f"dropout={dropout}")
     torch.manual_seed(0)
     reference = getattr(published, model)(num_classes=CLASSES)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), reference.parameters(), strict=True))
     images = torch.randn(3, 3, 64, 64)
     for mode in (True, False):
-        assert torch.equal(net.train(mode)(images), reference.train(mode)(images))
+        found = []
+        for one in (net, reference):
+            torch.manual_seed(1)
+            found.append(one.train(mode)(images))
+        assert torch.equal(*found)
     assert all(torch.equal(a, b) for a, b in zip(net.buffers(), reference.buffers(), strict=True))
 
 
 @pytest.mark.parametrize("model", BATCH_NORM)
 def test_statistics_move_unless_they_are_frozen(plain, model):
     net, stages = built(plain, model), list(MODELS[model].stages)
-    transfer.freeze(net, 2)
+    transfer.freeze(net, list(net.stages)[:2])
     before = clones(net)
     net.train()(torch.randn(4, 3, 64, 64))
-    assert same(before, transfer.weights(net)) == [*stages[:2], stages[-1]]
+    plain_stages = [
+        name
+        for name in stages
+        if not any(module.endswith("running_mean") for module, _ in net.stages[name].named_buffers())
+    ]
+    assert same(before, transfer.weights(net)) == [
+        name for name in stages if name in stages[:2] or name in plain_stages
+    ]
     assert [stage.training for stage in net.stages.values()] == [False, False] + [True] * (len(stages) - 2)
     before = clones(net)
     net.eval()(torch.randn(4, 3, 64, 64))
     assert same(before, transfer.weights(net)) == stages
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if name not in INSIDE])
+@pytest.mark.parametrize("model", [name for name in MODELS if name not in (*INSIDE, "vgg16", "vit_b_16")])
 def test_dropout_stays_on_whatever_is_frozen(plain, model):
     net = built(plain, model, "dropout=0.5")
-    transfer.freeze(net, len(net.stages) - 1)
+    transfer.freeze(net, list(net.stages)[:-1])
     images = torch.randn(2, 3, pixels(model), pixels(model))
     with torch.no_grad():
         assert not torch.equal(net.train()(images), net(images))
@@ -282,3 +331,52 @@ def test_a_last_batch_of_one_image_is_refused(small):
         small("resnet18", "layers=0", "batch_size=1")
     assert small("convnet", "layers=0", "batch_size=5").batch_size == 5
     assert small("resnet18", "layers=all", "freeze=all", "batch_size=5").batch_size == 5  # no statistics move
+
+
+@pytest.mark.parametrize("model", STOCHASTIC_DEPTH)
+def test_stochastic_depth_acts_in_stages_that_learn_only(plain, model):
+    net, images = built(plain, model, "dropout=0"), torch.randn(4, 3, pixels(model), pixels(model))
+    with torch.no_grad():
+        learning = net.train()(images), net(images)
+        transfer.freeze(net, list(net.stages)[:-1])
+        frozen = net.train()(images), net(images)
+    assert not torch.equal(*learning)
+    assert torch.equal(*frozen)
+
+
+def test_stochastic_depth_of_shards_is_decided_by_the_seed(plain):
+    """Threads would take torch's own random numbers first come first served."""
+    config = plain("model=convnext_tiny", "dropout=0", "shards=2", "dataset.side=32", "dataset.pixels=32")
+    torch.manual_seed(0)
+    net, crops = models.build(config, CLASSES), torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    with Gradient(net, config, CPU) as gradient:
+        twin, seen = gradient.nets[1], []
+        for drawn, epoch in enumerate((0, 0, 1)):
+            gradient.begin(epoch)
+            torch.rand(drawn)  # by the other shard, more or less of it before this one
+            seen.append(twin.body(crops.permute(0, 3, 1, 2).float()))
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ONE_STEP)
+def test_one_step_moves_what_learns(plain, model):
+    config = plain(f"model={model}", "dataset.side=32", "dataset.pixels=32", "freeze=2", "shards=1")
+    net = models.build(config, CLASSES)
+    transfer.freeze(net, list(net.stages)[:2])
+    before, sgd = clones(net), optimizers.optimizer(net, config)
+    with Gradient(net, config, CPU) as gradient:
+        gradient.begin(0)
+        gradient(torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), torch.arange(4))
+        sgd.step()
+    assert same(before, transfer.weights(net)) == list(net.stages)[:2]
+
+
+def test_the_stages_are_listed(command):
+    listed = command("resnet50", module="tlprotocols.models").stdout.splitlines()
+    assert [line.split()[1] for line in listed[1:]] == list(MODELS["resnet50"].stages)
+    assert "18  fc" in listed[-1]
+    wrong = command("resnet51", module="tlprotocols.models")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "model=resnet51: must be one of alexnet, " in wrong.stderr

@@ -170,7 +170,7 @@ def test_a_whole_checkpoint_of_another_training_begins_it_again(cfg, tmp_path, s
     for overrides in (saved, loaded):
         config = cfg("layers=5", overrides)
         net = models.build(config, 4)
-        transfer.freeze(net, config.freeze)
+        transfer.freeze(net, config.frozen())
         trainings.append((net, optimizers.optimizer(net, config)))
     net, optimizer = trainings[0]
     for weight in net.parameters():

@@ -30,7 +30,7 @@ def fresh(config):
 def learned(config, images=16):
     """Loss and gradients of one batch."""
     net = fresh(config)
-    transfer.freeze(net, config.freeze)
+    transfer.freeze(net, config.frozen())
     with Gradient(net, config, CPU) as learn:
         learn.begin(0)
         loss = learn(*batch(config, images))

@@ -25,7 +25,7 @@ FLOORS = (  # from the top; rooms of one floor do not know each other
     ("tlprotocols.images", "tlprotocols.results"),
     ("tlprotocols.records",),
     ("tlprotocols.budget",),
-    ("tlprotocols.lr_schedule", "tlprotocols.hardware", "tlprotocols.processes"),
+    ("tlprotocols.lr_schedule", "tlprotocols.hardware", "tlprotocols.processes", "tlprotocols.models"),
     ("tlprotocols.config",),
     ("tlprotocols.disk",),
     ("tlprotocols.errors", "tlprotocols.randomness"),

@@ -48,6 +48,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "weight_decay": 0.01,
     "bias_lr": 2,
     "bias_decay": 0,
+    "class_weights": "balanced",
     "dropout": 0.1,
     "augment": "none",
     "precision": "bf16",
@@ -55,6 +56,10 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "freeze": 1,
     "freeze_random": "true",
     "head": "[16]",
+    "learn_layers": 2,
+    "head_epochs": 2,
+    "unfreeze_every": 2,
+    "l2_sp": 0.1,
     "n_per_class": "full",
     "subset": "random",
     "test_per_class": 5,
@@ -71,6 +76,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "lr.patience": {"schedule": "plateau", "lr.patience": 3},
     "lr.step_updates": {"schedule": "updates", "lr.step_updates": 50},
     "lr.low": 0.1,
+    "lr.layer_decay": 0.5,
     "lr.layers": {"lr.layers.conv1": 0.1},
     "dataset.name": {"dataset.name": "folder"},
     "dataset.side": 33,
@@ -102,6 +108,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "base.weight_decay": 0.01,
     "base.bias_lr": 2,
     "base.bias_decay": 0,
+    "base.class_weights": "balanced",
     "base.dropout": 0.1,
     "base.augment": "none",
     "base.precision": "bf16",
@@ -308,6 +315,7 @@ def test_commas_in_the_names_of_classes_do_not_make_two_runs_one(plain, one, oth
         ("", "lr.layers.conv1=0.002"),  # lr.low
         ("lr.layers.conv2=0.5", "lr.layers.conv1=0.002 lr.layers.conv2=0.5"),
         ("freeze=2", "freeze=2 lr.layers.conv2=0.5"),
+        ("layers=all freeze=all", "layers=all freeze=all head_epochs=2 unfreeze_every=1 lr.layer_decay=0.5"),
         ("optimizer=adam", "optimizer=adam momentum=0.5"),
         ("base.optimizer=adamw", "base.optimizer=adamw base.momentum=0.5"),
         ("", "lr.patience=3"),
@@ -330,6 +338,7 @@ def test_equal_runs_have_equal_ids(plain, one, other):
         ("", "lr.layers.fc8=0.02"),  # lr.high, but it decays with the low rates
         ("", "lr.layers.conv1=0.02"),
         ("freeze=1", "freeze=1 lr.layers.conv2=0.5"),
+        ("layers=all freeze=all-1", "layers=all freeze=all-1 head_epochs=2"),
         ("optimizer=adam", "optimizer=adam base.momentum=0.5"),
         ("optimizer=adam", "optimizer=adamw"),
         ("schedule=cosine", "schedule=cosine base.lr.gamma=0.5"),
@@ -540,6 +549,7 @@ def test_exported_rows_taken_back_are_finished_runs(plain, tmp_path, suffix):
         plain("classes=groups", "classes.source=[a]", "classes.target=[b]"),
         plain("schedule=multistep", "lr.milestones=[3]", "base.schedule=multistep", "base.lr.milestones=[3,5]"),
         plain("layers=0", "optimizer=adamw", "schedule=cosine"),
+        plain("layers=5", "max_updates=bit", "schedule=bit", "l2_sp=0.1", "lr.layer_decay=0.5"),
         plain("schedule=plateau", "lr.patience=3", "stop_after=2", "max_updates=9", "base.max_updates=7"),
     ]
     odd = dataclasses.replace(configs[2].classes, source=("a,b", 'c "d"', "é"), target=("True", "[1]"))

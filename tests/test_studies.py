@@ -41,6 +41,8 @@ OTHER_SWEEPS = {  # of studies of other texts: cells
     "hybrid_variants": 2 * 2 * 3,
     "hybrid_checkpoint": 3,
     "hybrid_no_dropout": 3,
+    "protocols_named": 10 * 2 * 4,
+    "protocols_surgical": 3 * 2 * 4,
 }
 IMAGES = {  # of every study
     "plested2019": {"imagenet"},
@@ -56,6 +58,8 @@ IMAGES = {  # of every study
     "hybrid_tiny_imagenet": {"tiny_imagenet"},
     "hybrid_densenet": {"cifar100", "tiny_imagenet"},
     "tiny_hybrid_densenet": {"folder"},
+    "protocols_compared": {"imagenet"},
+    "tiny_protocols_compared": {"tiny_imagenet"},
 }
 BOOST = {"boost_scratch": 1, "boost_random": 1, "boost_self": 2, "boost_transfer": 6, "boost_equal": 1}  # arms
 STUDIES = {file.stem for file in SWEEPS.glob("*.yaml") if "\nstudy:" in file.read_text()}

@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from tlprotocols.config.schema import Recipe
 from tlprotocols.lr_schedule import falls_on_plateau
 
+BIT = ((20_000, 500), (500_000, 10_000), (math.inf, 20_000))  # updates for fewer images than so many
+
 
 def epochs_needed(recipe: Recipe, images: int) -> int:
     """Epochs of `images` training images that `max_updates` comes to, the last one perhaps in part; else `epochs`."""
-    return math.ceil(recipe.max_updates / _updates_per_epoch(recipe, images)) if recipe.max_updates else recipe.epochs
+    wanted = _max_updates(recipe, images)
+    return math.ceil(wanted / _updates_per_epoch(recipe, images)) if wanted else recipe.epochs
 
 
 def updates(recipe: Recipe, images: int, epochs: int) -> int:
     """Updates after so many epochs of `images` training images."""
     done = epochs * _updates_per_epoch(recipe, images)
-    return min(done, recipe.max_updates) if recipe.max_updates else done
+    return min(done, _max_updates(recipe, images) or done)
 
 
 def image_passes(recipe: Recipe, images: int, epochs: int) -> int:
@@ -39,6 +42,13 @@ def ends_early(recipe: Recipe, losses: Sequence[float]) -> bool:
     The rule of EarlyStopping in Keras with min_delta=0. The weights are those of the last epoch, not of the best one.
     """
     return recipe.stop_after > 0 and falls_on_plateau(losses, recipe.stop_after) > 0
+
+
+def _max_updates(recipe: Recipe, images: int) -> int:
+    """`max_updates` as a number. `bit`: of BiT-HyperRule (Kolesnikov et al. 2020, sec. 3.3)."""
+    if recipe.max_updates == "bit":
+        return next(updates for most, updates in BIT if images < most)
+    return int(recipe.max_updates)
 
 
 def _updates_per_epoch(recipe: Recipe, images: int) -> int:

@@ -20,8 +20,12 @@ def rate(config: Config, layer: str, epoch: int, losses: Sequence[float] = (), u
     fall with the low group. What `decay_epochs` means is not said in full by the paper (sec. 3.2 to 3.4): the five
     readings are the first five values of `schedule`. The others do not use it. `multistep` and `plateau`: all layers
     fall at the same epochs, given or found by `falls_on_plateau`. `cosine`: each falls in steps of an epoch along half
-    a cosine, which would be 0 at epoch `epochs` (Loshchilov & Hutter 2017, eq. 5, without restarts). `updates`: all
-    layers fall every `lr.step_updates` updates, also inside an epoch (policy "step" of Caffe).
+    a cosine, which would be 0 at epoch `epochs` (Loshchilov & Hutter 2017, eq. 5, without restarts). `bit`: all fall
+    after 30, 60 and 90% of the epochs (Kolesnikov et al. 2020, BiT-HyperRule). `updates`: all layers fall every
+    `lr.step_updates` updates, also inside an epoch (policy "step" of Caffe).
+
+    A rate that `lr.layers` does not name is multiplied by `lr.layer_decay` once for every layer above: discriminative
+    rates (Howard & Ruder 2018, sec. 3.2: 1/2.6).
     """
     lr, stages = config.lr, config.model.stages
     falls = epoch // lr.step  # of a group that falls every `step` epochs
@@ -29,6 +33,7 @@ def rate(config: Config, layer: str, epoch: int, losses: Sequence[float] = (), u
     late_falls = 0 if since < 0 else 1 + since // lr.step
     is_high = stages.index(layer) >= len(stages) - config.high_lr_layers and layer not in lr.layers
     initial = lr.high if is_high else lr.layers.get(layer, lr.low)
+    below = 0 if layer in lr.layers else len(stages) - 1 - stages.index(layer)
     match config.schedule:
         case "own_clock":  # the high group falls at D, then every `step`; the low group knows nothing of D
             falls = late_falls if is_high else falls
@@ -46,9 +51,11 @@ def rate(config: Config, layer: str, epoch: int, losses: Sequence[float] = (), u
             falls = falls_on_plateau(losses[:epoch], lr.patience)
         case "updates":
             falls = update // lr.step_updates
+        case "bit":
+            falls = sum(10 * epoch >= tenths * config.epochs for tenths in (3, 6, 9))
         case "cosine":
-            return initial * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-    return initial * lr.gamma**falls
+            return initial * lr.layer_decay**below * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+    return initial * lr.layer_decay**below * lr.gamma**falls
 
 
 def falls_on_plateau(losses: Sequence[float], patience: int) -> int:
@@ -67,9 +74,14 @@ def falls_on_plateau(losses: Sequence[float], patience: int) -> int:
 
 
 def table(config: Config) -> dict[str, list[float]]:
-    """Rates by layer, one per epoch; frozen layers have none."""
-    learning = config.model.stages[config.freeze :]
-    return {layer: [rate(config, layer, epoch) for epoch in range(config.epochs)] for layer in learning}
+    """Rates by layer, one per epoch, 0 in those in which it is frozen; layers that never learn have none."""
+    epochs = range(config.epochs)
+    frozen, never = [config.frozen(epoch) for epoch in epochs], config.frozen()
+    return {
+        layer: [0.0 if layer in frozen[epoch] else rate(config, layer, epoch) for epoch in epochs]
+        for layer in config.model.stages
+        if layer not in never
+    }
 
 
 def slow_layers(config: Config) -> int:

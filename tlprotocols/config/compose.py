@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tlprotocols.config.identity import IDLE
 from tlprotocols.config.protocols import CONF as CONF
-from tlprotocols.config.protocols import READ, protocol_of
+from tlprotocols.config.protocols import READ, leaves, protocol_of
 from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import read, unknown, with_depths
 from tlprotocols.errors import ConfigError
@@ -142,7 +142,7 @@ def check_protocol(config: Config, cell: Mapping[str, Any], protocol: Mapping[st
     whole: Any = {**cell, "protocol": protocol}
     if "${" in repr(protocol):
         whole = OmegaConf.to_container(OmegaConf.create(whole), resolve=True)
-    for key, value in _leaves(with_depths({"model": cell["model"], **whole["protocol"]})):
+    for key, value in leaves(with_depths({"model": cell["model"], **whole["protocol"]})):
         if key.startswith("model."):
             continue
         found = attrgetter(key)(config) if key != "name" else value
@@ -160,9 +160,8 @@ def _label(config: Config, protocol: Mapping[str, Any]) -> str | None:
     name = protocol.get("name")
     if name is not None and not (CONF / "protocol" / f"{name}.yaml").exists():
         return str(name)
-    decay = None if "decay_epochs" in IDLE.get(config.schedule, ()) else config.decay_epochs
-    values = (config.model.name, config.layers, config.freeze, config.high_lr_layers, decay, config.lr.step)
-    return protocol_of(dict(zip(READ, (*values, config.n_per_class), strict=True)))
+    row = {key: attrgetter(key)(config) for key in READ if key not in IDLE.get(config.schedule, ())}
+    return protocol_of(row | {"model": config.model.name})
 
 
 def check_filled_in(config: Config) -> None:
@@ -175,14 +174,6 @@ def check_filled_in(config: Config) -> None:
     ):
         if value:
             raise ConfigError(key, value, "is computed from the files; leave it out")
-
-
-def _leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield path + key, tuple(value) if isinstance(value, list) else value
 
 
 def _assigned(template: Template, values: Sequence[Override]) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ IDLE = {  # what a value of `optimizer` or `schedule` does not read: left out, s
     "cosine": ("decay_epochs", "lr.step", "lr.gamma"),
     "plateau": ("decay_epochs", "lr.step"),
     "updates": ("decay_epochs", "lr.step"),
+    "bit": ("decay_epochs", "lr.step"),
 }
 
 
@@ -69,9 +70,10 @@ def base_of(config: Config) -> Config | None:
         half = "A" if half == "B" else "B"
     recipe: Factors = {field.name: getattr(base, field.name) for field in dataclasses.fields(Recipe)}
     recipe |= {"n_per_class": base.n_per_class, "schedule": base.schedule}
-    lr = Rates(**vars(base.lr), low=base.lr.high, layers={})
+    lr = Rates(**vars(base.lr), low=base.lr.high, layers={}, layer_decay=1.0)
     whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step}
     scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "head": None}
+    scratch |= {"learn_layers": 0, "head_epochs": 0, "unfreeze_every": 0, "l2_sp": 0.0}
     scratch |= {"curve": False, "probe": False}
     scratch |= {"keep_weights": False, "predictions": False, "protocol": None}
     if base.name != "self":  # other classes: nothing of them is tested on
@@ -119,6 +121,8 @@ def _identity(config: Config) -> Factors:
             found[name] = tuple(sorted(set(value))) if about["unordered"] and value else value
     if config.layers == 0:
         found["base"] = "none"
+    if config.freeze == len(config.model.stages) - 1:  # the last layer learns alone anyway
+        found |= dict.fromkeys(("head_epochs", "unfreeze_every", "lr.layer_decay"))
     kept = {"none": (), "weights": ("base.digest",)}.get(found["base"])  # keys of the base that can matter; None: all
     idle = idle_factors(found)
     if found["base"] != "trained" and config.target == "B":  # neither learned nor copied from
@@ -149,7 +153,8 @@ def _inside(key: str) -> Callable[[Config], Any]:
 def _is_idle(config: Config, layer: str, rate: float) -> bool:
     """Whether an explicit rate of a layer changes nothing: the layer is frozen, or has that rate anyway."""
     place, low = config.model.stages.index(layer), len(config.model.stages) - config.high_lr_layers
-    return place < config.freeze or (place < low and rate == config.lr.low)
+    same = place < low and rate == config.lr.low and config.lr.layer_decay == 1
+    return same or layer in config.frozen()
 
 
 def _text(values: tuple[Any, ...]) -> str:

@@ -12,11 +12,15 @@ from tlprotocols.config.models import MODELS, ModelSpec
 from tlprotocols.errors import ConfigError
 
 BASE_SCHEDULES = ("own_clock", "multistep", "cosine", "plateau", "updates")  # of one group of layers
-SCHEDULES = ("own_clock", "join_low", "extra_step", "step_all", "both", "multistep", "cosine", "plateau", "updates")
+SCHEDULES = (
+    *("own_clock", "join_low", "extra_step", "step_all", "both"),
+    *("multistep", "cosine", "plateau", "updates", "bit"),
+)
 RESIZES = ("centre", "squash")
 MEANS = ("constants", "source")
 AUGMENTS = ("none", "crop", "flip", "crop_flip", "resized_crop_flip")
 OPTIMIZERS = ("sgd", "adam", "adamw")
+CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
 BASES = ("trained", "self", "dataset", "weights", "none")
@@ -82,6 +86,7 @@ class Rates(Decay):
 
     low: float = factor("initial learning rate of all other layers", low=0)
     layers: dict[str, float] = factor("initial learning rate of one layer, as in lr.layers.conv1=0.0005", low=0)
+    layer_decay: float = factor("factor of the rates from a layer to the one below it", low=0, high=1, legacy=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,12 @@ class Recipe:
     """How one network is trained, whatever it was copied from."""
 
     epochs: int = factor("passes over the training images; max_updates sets it", low=1, high=10**6)
-    max_updates: int = factor("train for exactly so many updates instead; 0: for epochs", low=0, legacy=0)
+    max_updates: int | str = factor(
+        "train for exactly so many updates instead; 0: for epochs; bit: by the number of images",
+        low=0,
+        choices=("bit",),
+        legacy=0,
+    )
     stop_after: int = factor("end after so many epochs without a lower val_loss; 0: never early", low=0, legacy=0)
     batch_size: int = factor("training images per update; the last batch of an epoch may be smaller", low=1)
     shards: int = factor("parts of a batch computed in parallel, one core each; 1 on a GPU", low=1, high=1024, legacy=1)
@@ -99,6 +109,11 @@ class Recipe:
     weight_decay: float = factor("L2 penalty, on the layers that learn; for adamw decoupled: rate times this", low=0)
     bias_lr: float = factor("learning rate of biases, as a multiple of that of their layer", low=0, legacy=1.0)
     bias_decay: float = factor("weight decay of biases, as a multiple of weight_decay", low=0, legacy=1.0)
+    class_weights: str = factor(
+        "weights of classes in the loss; balanced: by the inverse of their training images",
+        choices=CLASS_WEIGHTS,
+        legacy="none",
+    )
     dropout: float = factor("share of units dropped before the last layer (AlexNet: fc6 and fc7)", low=0, high=0.99)
     augment: str = factor("random augmentation of training images", choices=AUGMENTS)
     precision: str = factor("arithmetic; auto: bf16 where the processor is built for it, else fp32", choices=PRECISIONS)
@@ -227,6 +242,18 @@ class Config(Recipe):
     layers: int = factor("first layers copied from the base network; 0: no transfer", low=0, choices=DEPTHS)
     freeze: int = factor("first layers that never learn", low=0, choices=DEPTHS)
     freeze_random: bool = factor("allow freeze > layers, that is layers frozen at their random weights")
+    learn_layers: int = factor(
+        "copied layers that learn, after the frozen ones; those above them are frozen too; 0: all", low=0, legacy=0
+    )
+    head_epochs: int = factor("first epochs, in which only the last layer learns", low=0, legacy=0)
+    unfreeze_every: int = factor(
+        "epochs after which one more layer learns, from the last one down; 0: all at once", low=0, legacy=0
+    )
+    l2_sp: float = factor(
+        "L2 penalty on the distance of copied layers from the base's weights, instead of weight_decay",
+        low=0,
+        legacy=0.0,
+    )
     n_per_class: int | str = factor("training images per target class, nested, or full", low=1, choices=("full",))
     test_per_class: int = factor("last training images per target class that are only tested on", low=0, legacy=0)
     subset: str = factor(
@@ -264,6 +291,22 @@ class Config(Recipe):
         """Whether the network is evaluated after every epoch: for the curve, or since training depends on val_loss."""
         return self.curve or self.stop_after > 0 or self.schedule == "plateau"
 
+    def frozen(self, epoch: int | None = None) -> tuple[str, ...]:
+        """The layers that do not learn in `epoch` (0 is the first); without it, those that never learn.
+
+        `head_epochs` are those of linear probing before fine-tuning (Kumar et al. 2022, sec. 3.4), `unfreeze_every` is
+        gradual unfreezing (Howard & Ruder 2018, sec. 3.3), and `learn_layers` is surgical fine-tuning (Lee et al.
+        2023, sec. 2), with the new layers beside the block.
+        """
+        stages, first = self.model.stages, self.freeze
+        if epoch is not None and epoch < self.head_epochs:
+            first = len(stages) - 1
+        elif epoch is not None and self.unfreeze_every:
+            more = 1 + (epoch - self.head_epochs) // self.unfreeze_every
+            first = max(first, len(stages) - 1 - more)
+        above = range(self.freeze + self.learn_layers, self.layers) if self.learn_layers else range(0)
+        return tuple(stage for place, stage in enumerate(stages) if place < first or place in above)
+
     @property
     def fixed_features(self) -> bool:
         """Whether the last stage gets the same features of an image in every epoch: all others are frozen, and neither
@@ -297,6 +340,14 @@ class Config(Recipe):
                 self.freeze,
                 f"must be at most layers={self.layers}; to freeze random layers say freeze_random=true",
             )
+        if self.learn_layers and self.freeze + self.learn_layers > self.layers:
+            legal = (
+                f"must be at most layers={self.layers} minus freeze={self.freeze}, or 0; the new layers always learn"
+            )
+            raise ConfigError("learn_layers", self.learn_layers, legal)
+        if self.l2_sp and self.freeze >= self.layers:
+            legal = f"must be 0 where no copied layer learns (layers={self.layers}, freeze={self.freeze})"
+            raise ConfigError("l2_sp", self.l2_sp, legal)
         self._check_base()
         if self.head is not None and not self.head:
             raise ConfigError("head", "[]", "must be null, or units of at least one hidden layer, as in [256]")
@@ -393,6 +444,9 @@ class Config(Recipe):
                 legal = f"must be 0, or from {max(least, dataset.pixels)} to {most} for {self.model.name}"
                 raise ConfigError(f"{path}.upscale", dataset.upscale, f"{legal} ({path}.pixels={dataset.pixels})")
             least, most = 1, padded
+        if least > padded:
+            legal = f"must be from {least} to {most} for {self.model.name}; smaller images need {path}.upscale={least}"
+            raise ConfigError(f"{path}.pixels", dataset.pixels, legal)
         if not least <= dataset.pixels <= min(most, padded):
             raise ConfigError(
                 f"{path}.pixels",

@@ -20,6 +20,8 @@ Kept = Callable[[list[str]], list[str]]  # which of some files are used
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
 OTHERS = 100_000  # entries of a class that are no images: more are some other folder, such as a home
 
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)  # what Pillow raises
+
 LAYOUTS = {
     "tiny_imagenet": "must be the unpacked tiny-imagenet folder, with train/WNID/images/*.JPEG, val/images/*.JPEG and"
     " val/val_annotations.txt (tiny-imagenet-200.zip of Stanford's CS231n course)",
@@ -120,7 +122,7 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     try:
         with Image.open(file if data is None else BytesIO(data)) as opened:
             picture = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise BadImages({str(file): str(error).partition(" <_io")[0]}) from error
     width, height = picture.size
     if resize == "squash" and (width, height) != (side, side):

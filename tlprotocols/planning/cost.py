@@ -71,7 +71,8 @@ def kind_of(config: Config) -> tuple[object, ...]:
     more = (config.precision, config.freeze, config.shards, config.optimizer, config.watched)
     head = config.head and ",".join(map(str, config.head))
     options = [getattr(config.model, name) for name in OPTIONS]
-    return (*parts, *more, config.dataset.upscale, head, config.caches_features, *options)
+    learning = (config.learn_layers, config.head_epochs, config.unfreeze_every)
+    return (*parts, *more, config.dataset.upscale, head, config.caches_features, *options, *learning)
 
 
 def _kind_of_row(row: Row) -> tuple[object, ...]:
@@ -80,7 +81,8 @@ def _kind_of_row(row: Row) -> tuple[object, ...]:
     later = (row.get("shards", 1), row.get("optimizer", "sgd"), row.get("val_top1_best") is not None)
     last = (row.get("dataset.upscale", 0), row.get("head"), row.get("features_cached", False))
     options = [row.get(f"model.{name}") for name in OPTIONS]
-    return (*(row.get(key) for key in keys), *later, *last, *options)
+    learning = (row.get(key, 0) for key in ("learn_layers", "head_epochs", "unfreeze_every"))
+    return (*(row.get(key) for key in keys), *later, *last, *options, *learning)
 
 
 def guess(config: Config) -> float:

@@ -23,14 +23,24 @@ from tlprotocols.records import Row, read_row, write_atomic
 if TYPE_CHECKING:
     import pandas
 
-COUNTS = ("n_per_class", "base.n_per_class")  # columns of whole numbers and `full`
+WORDS = ("full", "bit")  # which these columns of whole numbers may have instead
+COUNTS = ("n_per_class", "base.n_per_class", "max_updates", "base.max_updates")
 FACTORS = {key.removesuffix(".name") for key, about in keys() if about["factor"]} - {"lr.layers"}
 LISTS = ("classes.source", "classes.target")
 LABELS = ("protocol", "sweep", "dataset_folder", "classes_digest")  # what a row says beside factors and measurements
 MEASURED = (  # columns of a row beside its factors, in its order
     *("run_id", "base_id", "base_weights", "base_top1", "base_collapsed", "base_diverged"),
-    *("train_loss", "train_eval_loss", "train_top1", "val_loss", "val_top1", "val_top1_even", "val_top1_odd"),
-    *("test_top1", "test_loss", "test_images", "val_top1_best", "val_top1_mean10"),
+    *("train_loss", "train_eval_loss", "train_top1", "val_loss", "val_top1", "val_balanced_top1"),
+    *(
+        "val_top1_even",
+        "val_top1_odd",
+        "test_top1",
+        "test_balanced_top1",
+        "test_loss",
+        "test_images",
+        "val_top1_best",
+        "val_top1_mean10",
+    ),
     *("epoch_at_least_val_loss", "val_top1_at_least_val_loss", "test_top1_at_least_val_loss"),
     *("epoch_at_best_val_top1", "val_top1_at_best_val_top1", "test_top1_at_best_val_top1"),
     *("epochs_to_near_best", "epochs_to_first_fall", "collapsed", "diverged"),
@@ -233,7 +243,7 @@ def _whole_factors() -> frozenset[str]:
 def _present(row: Row) -> Row:
     """A row without its missing values, in whatever kind of file it was kept."""
     there = {key: value for key, value in row.items() if value is not None and value == value}
-    return there | {key: there[key] if there[key] == "full" else int(there[key]) for key in COUNTS if key in there}
+    return there | {key: there[key] if there[key] in WORDS else int(there[key]) for key in COUNTS if key in there}
 
 
 def _completed(row: Row) -> Row:

@@ -17,7 +17,7 @@ from tlprotocols.images.augment import Draws, centre_draws, crop_and_flip, train
 from tlprotocols.randomness import stream
 from tlprotocols.training.models import Network
 from tlprotocols.training.models.network import CHUNK
-from tlprotocols.training.optimizers import set_rates
+from tlprotocols.training.optimizers import pull_to_start, set_rates
 from tlprotocols.training.shards import Gradient, logits
 
 EVALUATED_AT_ONCE = 512  # images; large enough for full speed, small enough for the cache
@@ -97,7 +97,8 @@ def fit(
     early if the loss is no longer a number. `losses` are the validation losses of the epochs so far, to which the
     caller appends: `schedule=plateau` looks at them.
     """
-    with Gradient(net, config, train.device) as learn:
+    weights = class_weights(train.labels).to(train.device) if config.class_weights == "balanced" else None
+    with Gradient(net, config, train.device, weights) as learn:
         for epoch in range(done, config.epochs):
             set_rates(optimizer, config, epoch, losses)
             order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
@@ -111,12 +112,21 @@ def fit(
                 if config.schedule == "updates":  # the only one whose rates change inside an epoch
                     set_rates(optimizer, config, epoch, losses, update)
                 loss = learn(crops, labels)
+                if config.l2_sp:
+                    pull_to_start(optimizer, config.l2_sp)
                 optimizer.step()
                 total.add_(loss, alpha=len(labels))
             mean = total.item() / len(order)
             yield epoch + 1, mean
             if not math.isfinite(mean):
                 return
+
+
+def class_weights(labels: torch.Tensor) -> torch.Tensor:
+    """Weights of the classes (K,), float32, inverse to their images and 1 on the average over `labels` (N,):
+    N / (K count), as class_weight="balanced" of scikit-learn."""
+    counts = labels.bincount()
+    return len(labels) / (len(counts) * counts.float())
 
 
 def _batches(

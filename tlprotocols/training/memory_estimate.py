@@ -21,7 +21,7 @@ def bytes_needed(config: Config, images: int) -> int:
     pixels = config.dataset.input_pixels
     with torch.device("meta"):
         net = models.build(config, 1000)  # classes hardly matter
-        transfer.freeze(net, config.freeze)
+        transfer.freeze(net, config.frozen())
         for module in net.modules():
             if not list(module.children()):
                 module.register_forward_hook(count)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -12,14 +13,19 @@ from tlprotocols.training.models import Network
 
 
 def optimizer(net: Network, config: Config) -> Optimizer:
-    """The optimizer with one parameter group per learning layer, named after it: frozen layers are in none. Biases with
-    a rate or a decay of their own are a second group of their layer.
+    """The optimizer with one parameter group per learning layer, named after it: layers that never learn are in none.
+    Biases with a rate or a decay of their own are a second group of their layer. Call it before the first update: with
+    `l2_sp` the groups of copied layers keep the weights that they begin with.
 
     Adam and AdamW have torch's constants: beta 0.9 and 0.999, epsilon 1e-8 (Kingma & Ba 2015, Alg. 1). The weight
     decay is an L2 penalty in the gradient for sgd and adam, and decoupled for adamw (Loshchilov & Hutter 2019).
     """
-    learning = list(net.stages.items())[config.freeze :]
+    never, copied = config.frozen(), config.model.stages[: config.layers]
+    learning = [(layer, module) for layer, module in net.stages.items() if layer not in never]
     groups = [group for layer, module in learning for group in _groups(layer, module, config)]
+    if config.l2_sp:
+        for group in (group for group in groups if group["name"] in copied):
+            group |= {"weight_decay": 0.0, "start": [weight.detach().clone() for weight in group["params"]]}
     lr, decay = config.lr.high, config.weight_decay
     match config.optimizer:
         case "adam":
@@ -49,3 +55,13 @@ def set_rates(optimizer: Optimizer, config: Config, epoch: int, losses: Sequence
     validation losses."""
     for group in optimizer.param_groups:
         group["lr"] = group.get("multiple", 1) * rate(config, group["name"], epoch, losses, update)
+
+
+@torch.no_grad()
+def pull_to_start(optimizer: Optimizer, strength: float) -> None:
+    """Add to the gradients that of L2-SP, strength / 2 times the squared distance of the copied layers from the weights
+    that they began with (Li et al. 2018, eq. 3)."""
+    for group in optimizer.param_groups:
+        for weight, start in zip(group["params"], group.get("start", ()), strict=False):
+            if weight.grad is not None:  # it learns in this epoch
+                weight.grad.add_(weight - start, alpha=strength)

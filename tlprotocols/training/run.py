@@ -252,7 +252,7 @@ def network(config: Config, classes: int, digest: str | None = None) -> models.N
         transfer.copy(checkpoints.load_weights(paths.weights, digest), net, config.layers)
     elif config.layers:  # base=weights
         transfer.copy(weights_file.load(config, net), net, config.layers)
-    transfer.freeze(net, config.freeze)
+    transfer.freeze(net, config.frozen())
     net.features_as = features_as(config)
     return net
 
@@ -326,6 +326,7 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         "train_top1": learned.top1,
         "val_loss": tested.loss,
         "val_top1": tested.top1,
+        "val_balanced_top1": balanced(tested, data.val.labels.cpu().numpy()),
         **_halves(tested, data.val.labels.cpu().numpy()),
         **_test(net, data.test, config),
         **(_curve(state.curve, config) if config.watched else {}),
@@ -345,9 +346,15 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
 def _test(net: models.Network, images: Images | None, config: Config) -> Row:
     """Accuracy and loss on images that nothing was chosen by."""
     if images is None:
-        return {"test_top1": None, "test_loss": None, "test_images": 0}
+        return {"test_top1": None, "test_balanced_top1": None, "test_loss": None, "test_images": 0}
     score = evaluate(net, config, images)
-    return {"test_top1": score.top1, "test_loss": score.loss, "test_images": len(images)}
+    right = {"test_top1": score.top1, "test_balanced_top1": balanced(score, images.labels.cpu().numpy())}
+    return {**right, "test_loss": score.loss, "test_images": len(images)}
+
+
+def balanced(score: Score, labels: np.ndarray) -> float:
+    """Balanced accuracy: the mean over classes of the share of right answers."""
+    return float((np.bincount(labels, score.right) / np.bincount(labels)).mean())
 
 
 def _curve(curve: list[dict[str, Any]], config: Config) -> Row:

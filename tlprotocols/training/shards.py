@@ -4,6 +4,7 @@ import copy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from tlprotocols.hardware import one_arena, one_thread
 from tlprotocols.images.augment import normalize
 from tlprotocols.randomness import stream
 from tlprotocols.training.models import Network
+from tlprotocols.training.transfer import freeze
 
 LARGE = 2**23  # bytes of one layer's gradient, beyond which a thread's own arena costs more than it gains
 
@@ -44,13 +46,15 @@ class Gradient:
     faster with whole batches, and takes them.
     """
 
-    def __init__(self, net: Network, config: Config, device: torch.device) -> None:
+    def __init__(self, net: Network, config: Config, device: torch.device, weights: torch.Tensor | None = None) -> None:
+        """`weights` (classes,) multiply the losses of images by class; None: all are 1."""
         shards = config.shards if device.type == "cpu" else 1
         self.config = config
+        self.of_class = weights
         self.draws = [torch.Generator() for _ in range(1, shards)]
         self.nets = [net, *(_replica(net, draw) for draw in self.draws)]
-        self.weights = [[weight for weight in net.parameters() if weight.requires_grad] for net in self.nets]
-        if shards > 1 and max(weight.nbytes for weight in self.weights[0]) > LARGE:
+        self.weights: list[list[nn.Parameter]] = [[] for net in self.nets]  # that learn in this epoch
+        if shards > 1 and max(weight.nbytes for weight in net.parameters() if weight.requires_grad) > LARGE:
             one_arena()
         self.threads = ThreadPoolExecutor(max(1, shards - 1), initializer=one_thread)  # begun when they are needed
 
@@ -61,12 +65,14 @@ class Gradient:
         self.threads.shutdown()
 
     def begin(self, epoch: int) -> None:
-        """Training mode, and the dropout of this epoch, a function of (seed, epoch) alone."""
+        """Training mode, the layers that learn in this epoch, and its dropout, a function of (seed, epoch) alone."""
         torch.manual_seed(stream("dropout", self.config.seed, epoch))
         for shard, draw in enumerate(self.draws, 1):
             draw.manual_seed(stream("dropout", self.config.seed, epoch, shard))
         for net in self.nets:
+            freeze(net, self.config.frozen(epoch))
             net.train()
+        self.weights = [[weight for weight in net.parameters() if weight.requires_grad] for net in self.nets]
 
     def __call__(self, crops: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of crops (B, pixels, pixels, 3), or features (B, F), and labels (B,). Returns their mean loss, in nats, on
@@ -75,8 +81,8 @@ class Gradient:
             weight.grad = None
         shards = min(len(self.nets), len(labels))  # the last batch of an epoch may have fewer images
         parts = list(zip(self.nets, crops.tensor_split(shards), labels.tensor_split(shards), strict=False))
-        begun = [self.threads.submit(_backward, *part, self.config, len(labels)) for part in parts[1:]]
-        loss = _backward(*parts[0], self.config, len(labels))
+        begun = [self.threads.submit(_backward, *part, self.config, len(labels), self.of_class) for part in parts[1:]]
+        loss = _backward(*parts[0], self.config, len(labels), self.of_class)
         for weights, ended in zip(self.weights[1:], begun, strict=False):
             loss += ended.result()
             for ours, theirs in zip(self.weights[0], weights, strict=True):
@@ -86,9 +92,20 @@ class Gradient:
         return loss
 
 
-def _backward(net: Network, crops: torch.Tensor, labels: torch.Tensor, config: Config, batch: int) -> torch.Tensor:
+def _backward(
+    net: Network,
+    crops: torch.Tensor,
+    labels: torch.Tensor,
+    config: Config,
+    batch: int,
+    weights: torch.Tensor | None,
+) -> torch.Tensor:
     """Adds the gradient of these images' share of the mean over a batch. Returns that share of the loss."""
-    loss = cross_entropy(logits(net, crops, config), labels) * (len(labels) / batch)
+    found = logits(net, crops, config)
+    if weights is None:
+        loss = cross_entropy(found, labels) * (len(labels) / batch)
+    else:  # torch's weighted mean divides by the weights in a batch, which would undo them where it has one class
+        loss = cross_entropy(found, labels, weights, reduction="sum") / batch
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
@@ -103,23 +120,28 @@ def _replica(net: Network, draw: torch.Generator) -> Network:
 
 
 def _draw_from(net: nn.Module, draw: torch.Generator) -> None:
-    """Let dropout draw from this generator: torch's default one is shared by all threads, first come first served."""
-    for name, module in net.named_children():
-        if isinstance(module, nn.Dropout):
-            setattr(net, name, Dropout(module.p, draw))
+    """Let dropout and torchvision's stochastic depth draw from this generator: torch's default one is shared by all
+    threads, first come first served."""
+    children: dict[str, Any] = dict(net.named_children())
+    for name, module in children.items():
+        if isinstance(module, nn.Dropout) or type(module).__name__ == "StochasticDepth":  # no import of torchvision
+            twin = Dropout(module.p, draw, rows=getattr(module, "mode", "") == "row")
+            setattr(net, name, twin.train(module.training))
         else:
             _draw_from(module, draw)
 
 
 class Dropout(nn.Module):
-    """Sets units to 0 with probability `p` and divides the others by 1 - p, drawn from one generator."""
+    """Sets units to 0 with probability `p` and divides the others by 1 - p, drawn from one generator. With `rows`, all
+    units of an image together: stochastic depth."""
 
-    def __init__(self, p: float, draw: torch.Generator) -> None:
+    def __init__(self, p: float, draw: torch.Generator, rows: bool = False) -> None:
         super().__init__()
-        self.p, self.draw = p, draw
+        self.p, self.draw, self.rows = p, draw, rows
 
     def forward(self, units: torch.Tensor) -> torch.Tensor:
-        """Of any shape; in training only."""
+        """Of any shape, an image per row; in training only."""
         if not self.training or self.p == 0:
             return units
-        return units * torch.empty_like(units).bernoulli_(1 - self.p, generator=self.draw).div_(1 - self.p)
+        noise = units.new_empty((len(units), *[1] * (units.ndim - 1))) if self.rows else torch.empty_like(units)
+        return units * noise.bernoulli_(1 - self.p, generator=self.draw).div_(1 - self.p)

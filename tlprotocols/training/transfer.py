@@ -1,6 +1,6 @@
 """What a transfer protocol does to a network before and while it learns: copy, freeze, give each layer its rate."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 
@@ -20,9 +20,9 @@ def copy(source: Mapping[str, torch.Tensor], target: Network, layers: int) -> No
         module.load_state_dict(state)
 
 
-def freeze(net: Network, layers: int) -> None:
-    """Stop the first `layers` layers from learning: no gradient, no decay, no graph is built through them, and their
-    batch norm uses its running statistics, which do not move."""
-    net.frozen = layers
-    for module in list(net.stages.values())[:layers]:
-        module.requires_grad_(False)
+def freeze(net: Network, layers: Collection[str]) -> None:
+    """Stop these layers from learning, and let all others learn: no gradient, no decay, and they are in inference mode:
+    their batch norm uses its running statistics, which do not move."""
+    net.frozen = frozenset(layers)
+    for layer, module in net.stages.items():
+        module.requires_grad_(layer not in net.frozen)

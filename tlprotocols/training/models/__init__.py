@@ -10,6 +10,7 @@ __all__ = ["Network", "build"]
 
 def build(config: Config, classes: int) -> Network:
     """The network of a configuration, freshly initialised from torch's default generator."""
-    family = importlib.import_module(f"tlprotocols.training.models.{config.model.spec.family}")
-    network: Network = getattr(family, config.model.name)(config, classes)
+    spec = config.model.spec
+    family = importlib.import_module(f"tlprotocols.training.models.{spec.family}")
+    network: Network = getattr(family, "network" if spec.parts else config.model.name)(config, classes)
     return network

@@ -1,21 +1,9 @@
-"""AlexNet: torchvision's, and a small one of the same eight layers for 32 to 64 pixels."""
+"""AlexNet's eight layers for small images."""
 
 from torch import nn
 
 from tlprotocols.config.schema import Config
 from tlprotocols.training.models.network import Network, classifier, initialise
-
-
-def alexnet(config: Config, classes: int) -> Network:
-    """torchvision's AlexNet with torchvision's initialisation. Dropout acts before fc6 and before fc7."""
-    from torchvision.models import AlexNet  # takes longer to import than torch, and the small networks need it not
-
-    net = AlexNet(num_classes=classes, dropout=config.dropout)
-    if config.dataset.input_pixels // 32 - 1 == 6:
-        net.avgpool = nn.Identity()  # the mean over one element; its CUDA backward is not deterministic
-    last = net.classifier[-1]
-    net.classifier[-1] = nn.Identity()
-    return _named(config, net, [*net.features, *net.classifier], last)
 
 
 def alexnet_small(config: Config, classes: int) -> Network:
@@ -34,12 +22,8 @@ def alexnet_small(config: Config, classes: int) -> Network:
         *(nn.Dropout(config.dropout), nn.Linear(c5 * side * side, units), nn.ReLU(inplace=True)),
         *(nn.Dropout(config.dropout), nn.Linear(units, units), nn.ReLU(inplace=True)),
     )
-    net = _named(config, body, list(body), nn.Linear(units, classes))
+    layers = [module for module in body if isinstance(module, nn.Conv2d | nn.Linear)]
+    head, stage = classifier(config, nn.Linear(units, classes), dropout=False)
+    net = Network(body, head, dict(zip(config.model.stages, [*layers, stage], strict=True)))
     initialise(net)
     return net
-
-
-def _named(config: Config, body: nn.Module, modules: list[nn.Module], last: nn.Linear) -> Network:
-    layers = [module for module in modules if isinstance(module, nn.Conv2d | nn.Linear)]
-    head, stage = classifier(config, last, dropout=False)
-    return Network(body, head, dict(zip(config.model.stages, [*layers, stage], strict=True)))

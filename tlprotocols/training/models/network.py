@@ -25,7 +25,7 @@ class Network(nn.Module):
         self.body = body
         self.head = head
         self.stages = stages  # the same modules again: a plain dict, so that they are registered once
-        self.frozen = 0  # first stages that are in inference mode whatever the mode of the network
+        self.frozen: frozenset[str] = frozenset()  # stages in inference mode, whatever the mode of the network
         self.features_as: torch.dtype | None = None  # if set, the body has one output per image, of this type
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -45,8 +45,8 @@ class Network(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Training mode but for the frozen stages: their running statistics are used and do not move."""
         super().train(mode)
-        for stage in list(self.stages.values())[: self.frozen]:
-            stage.eval()
+        for name in self.frozen:
+            self.stages[name].eval()
         return self
 
 

@@ -96,6 +96,7 @@ def disturb(tlp: CommandLine, kills: int, seed: int = 0, apart: float = 3.0) -> 
             sorted((tlp.results / "rows").iterdir()), 2
         ):  # all done: something is to be done again
             row.unlink()
+    tlp.slurm(*SWEEP, "hydra.launcher.retry_failed=true", code=None)  # still sees jobs that the last kill has ended
     printed = tlp.slurm(*SWEEP, "hydra.launcher.retry_failed=true")
     compare(tlp.results, tlp.cwd / "undisturbed", printed)
     return killed

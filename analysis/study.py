@@ -12,6 +12,7 @@ from matplotlib import figure
 from analysis.claim import Claim
 from analysis.frame import Missing
 from analysis.panels import Comparison, LevelFigure
+from tlprotocols.config.identity import legacy_values
 from tlprotocols.config.validate import keys
 
 Rows = pd.DataFrame  # of one study, as `Study.rows` returns them
@@ -83,7 +84,9 @@ class Study:
             candidates = table.head(0)
         if candidates.empty:
             raise Missing(f"The table has no rows with {self.query}.")
-        rows = _largest_group(candidates, self._fixed(table.columns)).copy()
+        old = {key: value for key, value in legacy_values().items() if key in candidates and value is not None}
+        group = _largest_group(candidates.fillna(old), self._fixed(table.columns))  # left out where it cannot matter
+        rows = candidates.loc[group.index].copy()
         rows["accuracy"] = 100 * _reported(rows)
         rows["val_accuracy"] = 100 * rows["val_top1"]  # what settings are chosen by
         rows["gap"] = rows["val_loss"] - rows["train_loss"]

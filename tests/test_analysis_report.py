@@ -48,11 +48,17 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def made(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(table: pd.DataFrame) -> pd.DataFrame:
+    """With the rows of another study beside it."""
+    boost = synthetic_boost.table(synthetic_boost.text, noise=0.6)
+    return pd.concat([table, boost], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def made(whole: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that the command writes."""
     out = tmp_path_factory.mktemp("out")
-    boost = synthetic_boost.table(synthetic_boost.text, noise=0.6)
-    report.write(report.collect(pd.concat([table, boost], ignore_index=True), STUDIES), out)
+    report.write(report.collect(whole, STUDIES), out)
     return out
 
 
@@ -145,14 +151,15 @@ def test_page_needs_no_network(made: Path):
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
-def test_page_in_a_browser(made: Path, table: pd.DataFrame, tmp_path: Path):
+def test_page_in_a_browser(table: pd.DataFrame, tmp_path: Path):
     """Opened from disk: nothing in the console, all figures of the papers and of the sweep painted."""
     page = tmp_path / "report.html"
-    page.write_text((made / "report.html").read_text().replace("</body>", MEASURE))
+    collected = report.collect(table, STUDIES)
+    page.write_text(report.html(collected).replace("</body>", MEASURE))
     dom, log = _browse(page, tmp_path / "a", "--dump-dom")
     figures = json.loads(re.search(r'data-figures="(.*?)"', dom)[1].replace("&quot;", '"'))
     assert "CONSOLE" not in log, log
-    drawn = [f for part in report.collect(table, STUDIES).sections for f in part.figures if f.figure]
+    drawn = [f for part in collected.sections for f in part.figures if f.figure]
     assert len(figures) == len(drawn) > 7
     picture = tmp_path / "page.png"
     _browse(page, tmp_path / "b", f"--screenshot={picture}")
@@ -165,7 +172,7 @@ def test_page_in_a_browser(made: Path, table: pd.DataFrame, tmp_path: Path):
 
 
 def _browse(page: Path, profile: Path, what: str) -> tuple[str, str]:
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--window-size=1200,16000", what, page.as_uri()]
+    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--window-size=1200,24000", what, page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout, done.stderr
 

@@ -11,7 +11,7 @@ from torchvision.ops import SqueezeExcitation
 
 from tlprotocols.config.validate import build
 from tlprotocols.errors import ConfigError
-from tlprotocols.training import models
+from tlprotocols.training import models, transfer
 from tlprotocols.training.models.densenet_bc import Bottleneck
 
 A, B, C = "model.drop_channel=before_bn", "model.se=true", "model.checkpoint=true"
@@ -154,9 +154,7 @@ def test_checkpointing_keeps_less(built):
 
 def test_a_frozen_block_needs_no_repetition(built):
     net = built(C)
-    for stage in ("stem", "block1"):
-        net.stages[stage].requires_grad_(False)
-    net.frozen = 2
+    transfer.freeze(net, ("stem", "block1"))
     before = [value.clone() for value in net.stages["block1"].state_dict().values()]
     trained(net, steps=1)
     assert all(torch.equal(a, b) for a, b in zip(before, net.stages["block1"].state_dict().values(), strict=True))

@@ -46,11 +46,11 @@ def refused(ended, tmp_path):
         ("n_per_class=13", "n_per_class=13: class [a-z]{3} has only 12 training images; give at most 12, or full"),
         ("freeze=7 layers=4", "freeze=7: must be at most layers=4; to freeze random layers say freeze_random=true"),
         ("layer=4", "layer=.*there is no such key; did you mean layers?"),
-        ("dataset.root=nowhere", "dataset.root=nowhere: is not a folder; it must hold train/CLASS/image files"),
+        ("dataset.root=nowhere", r"dataset.root=\S*nowhere: is not a folder; it must hold train/CLASS/image files"),
         ("dataset.root=null", "dataset.root=null: is needed; it must hold train/CLASS/image files"),
         (
             "dataset=tiny_imagenet dataset.root=.",
-            "dataset.root=.: must be the unpacked tiny-imagenet folder, with train/",
+            r"dataset.root=\S*: must be the unpacked tiny-imagenet folder, with train/",
         ),
         ("dataset=nosuch", "dataset=nosuch"),
         ("hydra.launcher.workers=0", "hydra.launcher.workers=0: must be a whole number from 1 to 1024, or null"),
@@ -170,8 +170,9 @@ def test_a_sweep_from_any_folder(typed, command, tmp_path):
     rows = load(tmp_path / "results")
     assert rows["layers"].tolist() == [4, 5]
     for row in rows.to_dict("records"):
-        shown = next(line for line in ended.stdout.splitlines() if line.strip("│ ").startswith(row["run_id"]))
-        assert f"{100 * row['val_top1']:.1f}%" in shown
+        cells = [re.split(r"\s*│\s*", line.strip("│ ")) for line in ended.stdout.splitlines() if line.startswith("│")]
+        (shown,) = (cell for cell in cells if cell[1] == str(row["layers"]))
+        assert f"{100 * row['val_top1']:.1f}%" in " ".join(shown)
     again = typed("layers=4,5", "seed=0")
     assert again.returncode == 0
     assert "2 cells, 2 runs, 2 finished" in again.stdout

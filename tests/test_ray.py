@@ -159,7 +159,8 @@ def test_a_killed_worker_costs_one_attempt_of_its_run(configs, tmp_path, monkeyp
     assert {run for what, run in events if what == "retried"} >= set(bases)  # Ray may have assigned a run to a dead one
     assert set(failed) == {bases[0], run_id(cells[0])}
     assert "WorkerCrashedError: The worker died" in failed[bases[0]]
-    assert files(base_of(cells[0])).failure.read_text() == failed[bases[0]]
+    reason = files(base_of(cells[0])).accident.read_text()
+    assert failed[bases[0]] == f"{reason}; the same command tries it again"
     assert failed[run_id(cells[0])].startswith(f"blocked: its base {bases[0]} failed")
     assert [row is None for row in planned.read_rows()] == [True, False]
     assert events.index(("finished", bases[1])) < events.index(("started", run_id(cells[1])))

@@ -7,9 +7,11 @@ import threading
 
 def end_with_parent() -> None:
     """End this process, a child by `multiprocessing`, as soon as its parent is gone, however that ended and whatever
-    is computed here: nobody waits for the result. What was saved stays, locks are released by the system."""
+    is computed here: nobody waits for the result. What was saved stays, locks are released by the system. A process
+    that was started in another way goes on."""
     parent = multiprocessing.parent_process()
-    assert parent is not None
+    if parent is None:
+        return
 
     def watch() -> None:
         parent.join()

@@ -397,3 +397,20 @@ def test_what_hydra_complains_about_is_one_line_with_the_words_typed(composed, o
 
 def test_random_layers_are_frozen_only_on_request(composed):
     assert composed("layers=0", "freeze=3", "freeze_random=true").freeze == 3
+
+
+def test_no_recipe_sets_what_config_yaml_sets_after_it():
+    """Its value would be overridden without a word."""
+
+    def leaves(values, path=""):
+        for key, value in values.items():
+            yield from leaves(value, f"{path}{key}.") if isinstance(value, dict) else [f"{path}{key}"]
+
+    def of(file):
+        values = OmegaConf.to_container(OmegaConf.load(file))
+        return set(leaves({key: value for key, value in values.items() if key not in ("defaults", "hydra")}))
+
+    own = of(CONF / "config.yaml")
+    assert "layers" in own
+    for file in (*(CONF / "recipe").rglob("*.yaml"), *(CONF / "model").glob("*.yaml")):
+        assert not of(file) & own, file.name

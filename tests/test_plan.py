@@ -85,6 +85,19 @@ def test_a_base_that_is_asked_for_is_one_run(sweep, cfg):
         assert planned.to_run[1].base == planned.to_run[0].id
 
 
+def test_a_base_that_is_a_cell_is_finished_without_weights_once_nothing_copies_from_it_any_more(cfg, tmp_path):
+    """As in a table that was imported, which has no weights."""
+    config = cfg(f"results_dir={tmp_path}", "layers=4")
+    base = base_of(config)
+    execute(base, "base")
+    files(base).weights.unlink()
+    assert roles(plan([config, base])) == ["base", "run"]
+    execute(base, "base")
+    execute(config)
+    files(base).weights.unlink()
+    assert roles(plan([config, base])) == []
+
+
 def test_finished_runs_are_not_planned_and_need_no_base(sweep, cfg, tmp_path):
     config = cfg(f"results_dir={tmp_path}", "layers=4")
     execute(base_of(config), role="base")

@@ -208,7 +208,7 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
 
 def _finished(runs: Mapping[str, Run]) -> dict[str, Row]:
     """The rows of finished runs. A base that something will be copied from must have the weights of its row."""
-    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, run.role, False)) is not None}
+    rows = {id: row for id, run in runs.items() if (row := finished_row(run.config, "run", False)) is not None}
     copied = {run.base for run in runs.values() if run.base in rows and run.id not in rows}
     return {id: row for id, row in rows.items() if id not in copied or finished_row(runs[id].config, "base")}
 

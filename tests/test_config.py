@@ -408,6 +408,7 @@ def test_no_recipe_sets_what_config_yaml_sets_after_it():
 
     def of(file):
         values = OmegaConf.to_container(OmegaConf.load(file))
+        assert isinstance(values, dict)
         return set(leaves({key: value for key, value in values.items() if key not in ("defaults", "hydra")}))
 
     own = of(CONF / "config.yaml")

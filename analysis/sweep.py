@@ -152,7 +152,7 @@ def best(rows: pd.DataFrame, factors: Sequence[str], chosen_by: str = "all") -> 
 
 
 def _equals(reported: pd.DataFrame, first: Any) -> dict[str, Any]:
-    """Which cells cannot be told from the best one."""
+    """Which cells a paired test cannot distinguish from the best one."""
     if len(reported) < 2 or reported.shape[1] < 2:
         return {"as_good": None, "not_told_apart": "one unit: nothing can be tested" if len(reported) < 2 else ""}
     p = compare_with_best(reported)

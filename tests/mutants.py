@@ -405,7 +405,7 @@ MUTANTS = [
 
 
 def main() -> None:
-    """Plant and test each bug that was asked for."""
+    """Plant and test each bug that was named."""
     words = sys.argv[1:]
     chosen = [m for m in MUTANTS if not words or any(word in m.file or word in m.bug for word in words)]
     with tempfile.TemporaryDirectory() as folder:

@@ -34,11 +34,11 @@ def name_of(cell):
 
 @pytest.fixture(scope="module")
 def planned():
-    """The factors of every cell of the miniature, and the protocol that it was asked for as."""
+    """The factors of every cell of the miniature, and the protocol that was named."""
     compose = composer()
     found = [cell for sweep in cells_by_sweep(SWEEPS / "tiny_protocols_compared.yaml", []).values() for cell in sweep]
     return pd.DataFrame(
-        [factors(config := compose(cell)) | {"run_id": run_id(config), "asked": name_of(cell)} for cell in found]
+        [factors(config := compose(cell)) | {"run_id": run_id(config), "named": name_of(cell)} for cell in found]
     )
 
 
@@ -46,20 +46,20 @@ def rows(planned, truth):
     """Rows with these accuracies by protocol, in percent."""
     draws = np.random.default_rng(1).normal(0, 0.2, len(planned))
     luck = planned["split"] + (planned["target"] == "A") / 2
-    top1 = (planned["asked"].map(truth) + luck + draws) / 100
+    top1 = (planned["named"].map(truth) + luck + draws) / 100
     return STUDY.rows(planned.assign(val_top1=0.1, test_top1=top1, val_loss=1.0, train_loss=0.9, role="run"))
 
 
 def test_every_protocol_is_known_by_its_factors(planned):
     found = c.named(rows(planned, AS_PUBLISHED))
     assert len(found) == len(planned) == 13 * 2 * 4 * 2
-    assert (found["protocol"] == found["asked"]).all()
+    assert (found["protocol"] == found["named"]).all()
     assert set(found.groupby(["protocol", "n_per_class"])["unit"].nunique()) == {8}
     assert planned["run_id"].is_unique
 
 
 def test_rows_of_another_recipe_are_no_protocols(planned):
-    more = planned[planned["asked"] == c.COMMON].assign(dropout=0.5)
+    more = planned[planned["named"] == c.COMMON].assign(dropout=0.5)
     found = c.named(rows(pd.concat([planned, more], ignore_index=True), AS_PUBLISHED))
     assert set(found.loc[found["protocol"] == c.COMMON, "dropout"]) == {0.2}
 
@@ -74,7 +74,7 @@ def test_contrasts_follow_the_rows(planned, truth, verdict):
 
 
 def test_contrasts_without_rows_are_undecided(planned):
-    table = decide(OPTIMUM, rows(planned[planned["asked"] != c.OPTIMAL], AS_PUBLISHED))
+    table = decide(OPTIMUM, rows(planned[planned["named"] != c.OPTIMAL], AS_PUBLISHED))
     assert set(table["verdict"]) == {"undecided"}
     assert table["more_data"].str.contains("optimal").all()
 
@@ -88,11 +88,11 @@ def test_the_families_are_the_declared_ones():
 
 
 def test_the_report_has_the_figure_and_both_families(planned, tmp_path):
-    found = rows(planned, AS_PUBLISHED).drop(columns=["accuracy", "gap", "unit", "val_accuracy", "asked"])
+    found = rows(planned, AS_PUBLISHED).drop(columns=["accuracy", "gap", "unit", "val_accuracy", "named"])
     written = {path.name for path in report.write(report.collect(found, (STUDY,)), tmp_path)}
     assert {"compared_accuracy.png", "compared_contrasts.csv", "compared_optimum.csv"} <= written
 
 
 def test_a_table_of_another_study_has_no_section(planned):
-    other = planned[planned["asked"].isin([c.SCRATCH, c.COMMON, c.OPTIMAL])].assign(val_top1=0.1)
+    other = planned[planned["named"].isin([c.SCRATCH, c.COMMON, c.OPTIMAL])].assign(val_top1=0.1)
     assert not report.collect(other.assign(val_loss=1.0, train_loss=0.9), (STUDY,)).parts

@@ -274,7 +274,7 @@ def test_a_class_that_is_a_link_to_nowhere_is_named(composed, make_shapes, tmp_p
     root = make_shapes(tmp_path / "tree", ("ant", "bee"))
     for part in ("train", "val"):
         (root / part / "cat").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"train/cat: is a link to what is not there; mend or remove it"):
+    with pytest.raises(ConfigError, match=r"train/cat: is a link to what is not there; fix or remove it"):
         folder(composed, root)
 
 

@@ -46,7 +46,7 @@ echo "Submitted batch job $id"
 """
 SQUEUE = r"""
 [ ! -e {here}/down ] || {{ echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1; }}
-echo "$@" >> {here}/asked; cat {here}/queue 2>/dev/null; true
+echo "$@" >> {here}/queried; cat {here}/queue 2>/dev/null; true
 """
 SCONTROL = r"""
 [ ! -e {here}/down ] || {{ echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1; }}
@@ -140,8 +140,8 @@ def test_one_call_of_squeue_for_all_jobs(fake: Fake, cells: Callable[..., list[C
         claim(run, f"7_{number}")
         fake.add(f"7_{number}")
     assert len(in_queue(runs)) == 5
-    (asked,) = fake.read("asked")
-    assert f"--user={queue.user_name()}" in asked
+    (queried,) = fake.read("queried")
+    assert f"--user={queue.user_name()}" in queried
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_a_lost_answer_never_ends_a_wait(watch: wait.Watch, fake: Fake, monkeypa
     monkeypatch.setattr(queue, "why_lost", lambda record: (_ for _ in ()).throw(queue.NoAnswer("scontrol hangs")))
     watch.look_at_queue()
     assert (len(watch.runs), watch.again, watch.failed) == (3, {}, {})
-    assert ("queue", "SLURM gives no answer (scontrol hangs); it will be asked again") in watch.events  # type: ignore[attr-defined]
+    assert ("queue", "SLURM gives no answer (scontrol hangs); the next query follows") in watch.events  # type: ignore[attr-defined]
 
 
 def test_a_controller_that_is_silent_when_runs_are_to_be_submitted_again_is_asked_later(

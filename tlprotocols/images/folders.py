@@ -196,7 +196,7 @@ def _subfolders(folder: Path) -> list[str]:
         if found.is_dir() and not found.name.startswith("."):
             names.append(found.name)
         elif found.is_symlink() and not found.exists():
-            raise ConfigError("dataset.root", found, "is a link to what is not there; mend or remove it")
+            raise ConfigError("dataset.root", found, "is a link to what is not there; fix or remove it")
     return sorted(names)
 
 

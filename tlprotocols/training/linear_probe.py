@@ -1,4 +1,4 @@
-"""A linear probe: how well other classes can be told apart by the features that a network has learned."""
+"""A linear probe: how well the features that a network has learned separate other classes."""
 
 from collections.abc import Iterator
 

@@ -156,7 +156,7 @@ class Slurm:
                 on_event("note", None, line)
 
     def _jobs(self, plan: Plan) -> list[str]:
-        """The jobs that are recorded for unfinished runs, arrays by their first number; SLURM is not asked."""
+        """The jobs that are recorded for unfinished runs, arrays by their first number; SLURM is not queried."""
         found = records(_unfinished(plan)).values()
         return list(dict.fromkeys(record.job.partition("_")[0] for record in found))
 

@@ -162,7 +162,7 @@ def _submit(
     claimed: Mapping[str, Claim],
     most: int | None,
 ) -> None:
-    """Submit a group: all of it, or as much as there is room for. A limit that nobody has told us is found by halves.
+    """Submit a group: all of it, or as much as there is room for. A limit that is not known is found by halving.
 
     Raises:
         CalledProcessError, RuntimeError: the cluster takes not even one.

@@ -61,7 +61,7 @@ class Watch:
             self.between_looks = FIRST_LOOK
 
     def take_back(self) -> None:
-        """Nobody could be asked to submit these again: look for their jobs once more."""
+        """These could not be submitted again: look for their jobs once more."""
         self.losses -= Counter(self.again.keys())
         self.runs |= self.again
         self.again.clear()
@@ -96,7 +96,7 @@ class Watch:
         try:
             self._look()
         except queue.NoAnswer as error:
-            self._say(f"SLURM gives no answer ({error}); it will be asked again")
+            self._say(f"SLURM gives no answer ({error}); the next query follows")
             self.next_look = time.monotonic() + self.between_looks
 
     def _look(self) -> None:

@@ -104,7 +104,7 @@ def collect(
     """Make everything that the table has rows for. Each study takes its rows from the whole table.
 
     A study of a paper is in the report where the rows speak to it: some figure can be drawn, or some claim tested. A
-    study from published logs stands beside these, and the sweep itself, whatever it varies, is the last part.
+    study from published logs stands beside those that it names; the sweep itself, whatever it varies, is the last part.
 
     Raises:
         Missing: the table is empty.
@@ -113,7 +113,7 @@ def collect(
         raise Missing("The table has no rows.")
     papers = [_collect(study, table, selection) for study in studies]
     heard = {part.study.name for part in papers if part.study.reads_results and _speaks(part)}
-    shown = [part for part in papers if part.study.name in heard or (heard and not part.study.reads_results)]
+    shown = [part for part in papers if part.study.name in heard or heard & set(part.study.beside)]
     own = _collect(sweep_figures.study(table, pd.DataFrame() if curves is None else curves), table, selection)
     used = {row for part in shown for row in part.used}
     silent = {

@@ -61,7 +61,12 @@ class Study:
     claims_note: str = ""
     prefix: str = ""  # of the names of its files
     query: str = ""  # rows of the table that the study can use, as a pandas query; "": all
-    reads_results: bool = True  # False: its rows are the published ones
+    beside: tuple[str, ...] = ()  # its rows are the published ones, and it stands beside these studies of the report
+
+    @property
+    def reads_results(self) -> bool:
+        """Whether its rows are ours."""
+        return not self.beside
 
     def rows(self, table: pd.DataFrame) -> Rows:
         """The rows of this study, with four more columns.

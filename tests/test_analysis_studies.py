@@ -15,7 +15,7 @@ from analysis.panels import LevelFigure, Levels
 from analysis.plested2019 import STUDY as PLESTED
 from analysis.studies import STUDIES
 from analysis.study import Study, Table
-from tests import synthetic
+from tests import synthetic, synthetic_boost
 
 
 @claim("sec. 1", "wide networks are better")
@@ -112,3 +112,10 @@ def test_general_modules_name_no_study():
     for file in folder.glob("*.py"):
         if file.name != "studies.py":
             assert not [name for name in names if name in file.read_text()], file.name
+
+
+def test_published_logs_stand_beside_the_studies_that_they_bear_on(table: pd.DataFrame):
+    collected = report.collect(table, STUDIES)
+    assert [part.study.name for part in collected.parts] == ["plested2019", "yosinski2014_logs"]
+    boost = synthetic_boost.table(synthetic_boost.text, noise=0.6)
+    assert [part.study.name for part in report.collect(boost, STUDIES).parts] == ["boost2018"]

@@ -97,5 +97,5 @@ LOGS = Study(
     published=published,
     claims_note="Networks of one half share a base network, so the intervals are somewhat too narrow.",
     prefix="yosinski2014_",
-    reads_results=False,
+    beside=("yosinski2014", "plested2019"),
 )

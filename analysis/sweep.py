@@ -17,7 +17,7 @@ from analysis.frame import Missing, size_order
 from analysis.statistics import by_unit, mean_interval
 from tlprotocols.config.validate import keys
 
-REPLICATES = ("split", "target", "seed")
+REPLICATES = ("split", "target", "seed", "fold")
 KEPT_FIRST = (  # of factors that decide each other, the earlier one names the cells
     *("n_per_class", "dataset", "model", "protocol", "layers", "freeze", "high_lr_layers", "decay_epochs"),
 )

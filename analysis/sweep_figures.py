@@ -211,6 +211,9 @@ def _with_curves(rows: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 def study(table: pd.DataFrame, curves: pd.DataFrame) -> Study:
     """The figures and tables of this table, whatever it varies. `curves` as of `tlprotocols.results.load_curves`."""
+    query, folds = "", table["fold"].notna() if "fold" in table else pd.Series(False, table.index)
+    if folds.any() and not folds.all():  # runs that learned a part of the images are no replicates of those of all
+        query, table = "fold != fold", table[~folds]
     factors = sweep.swept(table)
     varied = tuple(str(key) for key in table if table[key].map(sweep.text).nunique() > 1)
     shown = factors or ["n_per_class"]
@@ -236,6 +239,7 @@ def study(table: pd.DataFrame, curves: pd.DataFrame) -> Study:
         claims=(),
         published=pd.DataFrame,
         prefix="sweep_",
+        query=query,
     )
 
 

@@ -63,6 +63,8 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "n_per_class": "full",
     "subset": "random",
     "test_per_class": 5,
+    "fold": 1,
+    "folds": {"fold": 0, "folds": 2},
     "split": 1,
     "target": "A",
     "seed": 1,

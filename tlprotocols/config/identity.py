@@ -72,7 +72,7 @@ def base_of(config: Config) -> Config | None:
     recipe |= {"n_per_class": base.n_per_class, "schedule": base.schedule}
     lr = Rates(**vars(base.lr), low=base.lr.high, layers={}, layer_decay=1.0)
     whole = {"high_lr_layers": len(config.model.stages), "decay_epochs": base.lr.step}
-    scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "head": None}
+    scratch: Factors = {"layers": 0, "freeze": 0, "freeze_random": False, "subset": "first", "head": None, "fold": None}
     scratch |= {"learn_layers": 0, "head_epochs": 0, "unfreeze_every": 0, "l2_sp": 0.0}
     scratch |= {"curve": False, "probe": False}
     scratch |= {"keep_weights": False, "predictions": False, "protocol": None}
@@ -121,6 +121,8 @@ def _identity(config: Config) -> Factors:
             found[name] = tuple(sorted(set(value))) if about["unordered"] and value else value
     if config.layers == 0:
         found["base"] = "none"
+    if config.fold is None:
+        found["folds"] = None
     if config.freeze == len(config.model.stages) - 1:  # the last layer learns alone anyway
         found |= dict.fromkeys(("head_epochs", "unfreeze_every", "lr.layer_decay"))
     kept = {"none": (), "weights": ("base.digest",)}.get(found["base"])  # keys of the base that can matter; None: all

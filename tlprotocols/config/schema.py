@@ -256,6 +256,10 @@ class Config(Recipe):
     )
     n_per_class: int | str = factor("training images per target class, nested, or full", low=1, choices=("full",))
     test_per_class: int = factor("last training images per target class that are only tested on", low=0, legacy=0)
+    fold: int | None = factor(
+        "which of `folds` parts of these images is for validation instead; null: none", low=0, legacy=None
+    )
+    folds: int = factor("parts of the training images of each class (with fold)", low=2, legacy=5)
     subset: str = factor(
         "which images: the first in file order, or a random order by seed", choices=("first", "random")
     )
@@ -349,6 +353,7 @@ class Config(Recipe):
             legal = f"must be 0 where no copied layer learns (layers={self.layers}, freeze={self.freeze})"
             raise ConfigError("l2_sp", self.l2_sp, legal)
         self._check_base()
+        self._check_fold()
         if self.head is not None and not self.head:
             raise ConfigError("head", "[]", "must be null, or units of at least one hidden layer, as in [256]")
         if self.schedule == "step_all" and self.decay_epochs == 0:
@@ -376,6 +381,16 @@ class Config(Recipe):
             )
         if self.classes.name == "all" and self.target != "B":
             raise ConfigError("target", self.target, "must be B with classes=all, which has no halves")
+
+    def _check_fold(self) -> None:
+        if self.fold is None:
+            return
+        if self.fold >= self.folds:
+            raise ConfigError("fold", self.fold, f"must be below folds={self.folds}")
+        if self.n_per_class != "full" and int(self.n_per_class) < self.folds:
+            raise ConfigError("folds", self.folds, f"must be at most n_per_class={self.n_per_class}, which they divide")
+        if self.layers and self.base.name == "self":
+            raise ConfigError("fold", self.fold, "must be null with base=self, whose base network learns all the folds")
 
     def _check_drawn(self, sizes: tuple[int, ...], source: str | None) -> None:
         if len(sizes) != 3:

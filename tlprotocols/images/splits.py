@@ -90,9 +90,12 @@ def target_classes(config: Config, classes: Sequence[str]) -> list[int]:
 
 def part_of(config: Config, part: str, counts: Mapping[str, Sequence[int]]) -> str | None:
     """The part of the image source in which a part of the run lies: `test` is the end of the training images of each
-    target class (`test_per_class`), or the source's own test images. None if the run has no such part."""
+    target class (`test_per_class`), or the source's own test images. With `fold`, `val` is among the training images,
+    and the source's own validation images are for testing, if it has no others. None if the run has no such part."""
     if part == "test" and config.test_per_class:
         return "train"
+    if config.fold is not None and part != "train":
+        return "train" if part == "val" else "test" if "test" in counts else "val"
     return part if part in counts else None
 
 
@@ -101,16 +104,26 @@ def chosen(config: Config, part: str, label: int, count: int) -> np.ndarray:
 
     All for validation and testing, but the last `test_per_class` training images are for testing alone. For training,
     nested in `n_per_class` either way: the first n in file order (paper sec. 2), or the first n of a random order that
-    `seed` decides.
+    `seed` decides. With `fold`, every `folds`-th of these n validates, and the others are learned.
     """
-    if part != "train":
+    if part == "test" or (part == "val" and config.fold is None):
         return np.arange(count - config.test_per_class if part == "test" and config.test_per_class else 0, count)
     left = count - config.test_per_class
     n = left if config.n_per_class == "full" else int(config.n_per_class)
-    if config.subset == "first":
-        return np.arange(n)
-    order = np.argsort(uniform(stream("subset", config.seed, label), np.arange(left)), kind="stable")
-    return np.sort(order[:n])
+    found = np.arange(n)
+    if config.subset == "random":
+        order = np.argsort(uniform(stream("subset", config.seed, label), np.arange(left)), kind="stable")
+        found = np.sort(order[:n])
+    if config.fold is None:
+        return found
+    validates = np.arange(n) % config.folds == config.fold
+    which: np.ndarray = found[validates if part == "val" else ~validates]
+    return which
+
+
+def held_out(config: Config, n: int) -> int:
+    """How many of n training images of a class its `fold` keeps for validation."""
+    return 0 if config.fold is None else len(range(config.fold, n, config.folds))
 
 
 def check_counts(
@@ -122,7 +135,7 @@ def check_counts(
     """Refuse more images per class than some class has, and two sets of test images."""
     if config.test_per_class and "test" in counts:
         raise ConfigError("test_per_class", config.test_per_class, "must be 0: this data set has its own test images")
-    least = 1 if config.n_per_class == "full" else int(config.n_per_class)
+    least = int(config.n_per_class) if config.n_per_class != "full" else 1 if config.fold is None else config.folds
     for label in [*target_classes(config, classes), *(probed_classes(config, classes) if config.probe else ())]:
         left = counts["train"][label] - config.test_per_class
         if left < least:

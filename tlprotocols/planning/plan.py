@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 from tlprotocols.budget import epochs_needed, image_passes
 from tlprotocols.config.identity import base_of, factors, idle_factors, run_id
@@ -16,9 +16,11 @@ from tlprotocols.config.schema import Base, Config, Dataset, Machine
 from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import precision
 from tlprotocols.images import Source, source
-from tlprotocols.images.splits import check_counts, probed_classes, target_classes
+from tlprotocols.images.splits import check_counts, held_out, part_of, probed_classes, target_classes
 from tlprotocols.planning.weights_file import find
 from tlprotocols.records import Row, files, finished_row, is_running, read_row, reason
+
+WANTED = ("curve", "probe", "keep_weights", "predictions")  # what a run leaves beside its row
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,10 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     for config in configs:
         run = _run(config, "run")
         cells.append(run.id)
-        if run.id in runs:  # of equal cells, one that wants a curve or a probe is enough
+        if run.id in runs:  # of equal cells, one that wants a curve, a probe, weights or predictions is enough
             before = runs[run.id].config
-            both = dataclasses.replace(config, curve=config.curve or before.curve, probe=config.probe or before.probe)
-            run = _run(both, "run")
+            wanted: dict[str, Any] = {key: getattr(config, key) or getattr(before, key) for key in WANTED}
+            run = _run(dataclasses.replace(config, **wanted), "run")
         runs[run.id] = run
         if run.base is not None and run.base not in runs:
             runs[run.base] = _run(cast(Config, base_of(config)), "base")
@@ -217,18 +219,31 @@ def _run(config: Config, role: str) -> Run:
     base, listed = base_of(config), source(config.dataset, config.machine.image_cache)
     labels = target_classes(config, listed.classes)
     images = _images(config, listed)
-    kept = len(labels) * config.test_per_class
-    test = sum(listed.counts["test"][label] for label in labels) if "test" in listed.counts else kept
-    evaluated = images + test + sum(listed.counts["val"][label] for label in labels)
+    evaluated = images + sum(_evaluated(config, listed, part, labels) for part in ("val", "test"))
     if config.probe:
         others = probed_classes(config, listed.classes)
-        evaluated += _images(config, listed, others) + sum(listed.counts["val"][label] for label in others)
+        evaluated += _images(config, listed, others) + _evaluated(config, listed, "val", others)
     return Run(run_id(config), config, role, run_id(base) if base else None, images, evaluated)
 
 
 def _images(config: Config, listed: Source, of: Sequence[int] | None = None) -> int:
     """Training images of an epoch; or of these labels, as many per class."""
-    labels, n = target_classes(config, listed.classes) if of is None else of, config.n_per_class
-    if n != "full":
-        return len(labels) * int(n)
-    return sum(listed.counts["train"][label] - config.test_per_class for label in labels)
+    labels = target_classes(config, listed.classes) if of is None else of
+    return sum(n - held_out(config, n) for n in _chosen(config, listed, labels))
+
+
+def _chosen(config: Config, listed: Source, labels: Sequence[int]) -> list[int]:
+    """Training images of these classes, those of the fold that validates included."""
+    if config.n_per_class != "full":
+        return [int(config.n_per_class)] * len(labels)
+    return [listed.counts["train"][label] - config.test_per_class for label in labels]
+
+
+def _evaluated(config: Config, listed: Source, part: str, labels: Sequence[int]) -> int:
+    """Validation or test images of these classes."""
+    if part == "test" and config.test_per_class:
+        return len(labels) * config.test_per_class
+    if part == "val" and config.fold is not None:
+        return sum(held_out(config, n) for n in _chosen(config, listed, labels))
+    kept = part_of(config, part, listed.counts)
+    return sum(listed.counts[kept][label] for label in labels) if kept else 0

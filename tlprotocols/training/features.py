@@ -20,7 +20,8 @@ from tlprotocols.config.identity import factors
 from tlprotocols.config.schema import Config
 from tlprotocols.hardware import device_name
 from tlprotocols.images.augment import centre_draws, normalize
-from tlprotocols.images.cache import CHECKSUM
+from tlprotocols.images.cache import CHECKSUM, ImageCache
+from tlprotocols.images.splits import part_of
 from tlprotocols.training.loop import Images, at_once, cut
 from tlprotocols.training.models import Network
 from tlprotocols.training.shards import arithmetic
@@ -32,7 +33,11 @@ def features(net: Network, config: Config, parts: dict[str, Images]) -> dict[str
     folder = Path(config.machine.image_cache).expanduser() / f"features-{_digest(net, config, parts)}"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        return {part: _features(net, config, images, folder / part) for part, images in parts.items()}
+        counts = ImageCache.of(config).index["counts"]
+        return {
+            part: _features(net, config, images, folder / str(part_of(config, part, counts)))
+            for part, images in parts.items()
+        }
 
 
 def _features(net: Network, config: Config, images: Images, path: Path) -> Images:

@@ -124,9 +124,9 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     where = tmp_path / "elsewhere"
     where.mkdir()
 
-    def run(*arguments: str, module: str = "tlprotocols") -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, module: str = "tlprotocols", timeout: float = 120) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(line, cwd=where, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(line, cwd=where, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run
 

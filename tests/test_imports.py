@@ -17,9 +17,9 @@ from tlprotocols.records import files, save_config
 
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the top; rooms of one floor do not know each other
-    ("analysis", "sweeps", "benchmarks"),
+    ("analysis", "sweeps", "benchmarks", "tlprotocols.recommend"),
     ("tlprotocols.__main__", "hydra_plugins"),
-    ("tlprotocols.launching", "tlprotocols.predict"),
+    ("tlprotocols.launching", "tlprotocols.searching", "tlprotocols.predict"),
     ("tlprotocols.planning", "tlprotocols.training"),
     ("tlprotocols.migrate",),
     ("tlprotocols.images", "tlprotocols.results"),

@@ -6,7 +6,7 @@ python -m tlprotocols.models resnet50
 import sys
 
 from tlprotocols.config.models import MODELS, ModelSpec
-from tlprotocols.errors import ConfigError
+from tlprotocols.errors import ConfigError, until_pipe_closes
 
 
 def listing() -> list[str]:
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    until_pipe_closes(main)

@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from tlprotocols.config.compose import Composer
+from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import read
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching.backend import Backend
@@ -40,16 +41,22 @@ class SweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Execute every cell, or none if one of them cannot be executed."""
-        from tlprotocols.launching.driver import sweep
-
-        backend = self.backend()
-        command = shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
-        configs = [replace(self.composer(overrides), command=command) for overrides in job_overrides]
-        rows = sweep(configs, backend)
+        rows = self.rows(job_overrides)
         return [
             _returned(list(overrides), rows[number] if rows else None, waited=rows is not None)
             for number, overrides in enumerate(job_overrides)
         ]
+
+    def composed(self, overrides: Sequence[str]) -> Config:
+        """The configuration of a cell."""
+        command = shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
+        return replace(self.composer(overrides), command=command)
+
+    def rows(self, cells: Sequence[Sequence[str]], table: bool = True) -> list[Row | None] | None:
+        """Execute every cell; the row of each, or None if nothing was waited for. `table`: print them."""
+        from tlprotocols.launching.driver import sweep
+
+        return sweep([self.composed(overrides) for overrides in cells], self.backend(), table)
 
 
 def _returned(overrides: list[str], row: Row | None, waited: bool) -> JobReturn:
@@ -92,11 +99,11 @@ class SlurmLauncher(SweepLauncher):
 
         return Slurm(read(Options, self.options, "hydra.launcher."))
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def rows(self, cells: Sequence[Sequence[str]], table: bool = True) -> list[Row | None] | None:
         """Submit every cell, or none if one of them cannot be executed."""
         from tlprotocols.launching.slurm.queue import NoAnswer
 
         try:
-            return super().launch(job_overrides, initial_job_idx)
+            return super().rows(cells, table)
         except NoAnswer as error:
             raise ConfigError("hydra/launcher", "slurm", f"SLURM gives no answer ({error}); try again later") from error

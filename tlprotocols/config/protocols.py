@@ -59,6 +59,11 @@ def _protocol(*values: Any) -> str | None:
     return max(fitting, key=lambda name: fitting[name], default=None)
 
 
+def named_setting(name: str, model: str, n_per_class: int | str) -> dict[str, Any]:
+    """What a protocol of conf/protocol/ that depends on no recipe sets for so many images per class of this model."""
+    return _resolved(_files()[name], dict.fromkeys(READ) | {"model": model, "n_per_class": n_per_class})
+
+
 def _resolved(content: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """What a protocol sets for such a run; empty if it says nothing about its number of images per class."""
     step = row["lr.step"] if row["lr.step"] is not None else row["decay_epochs"]

@@ -19,7 +19,7 @@ from statistics import median
 from PIL import Image
 
 from tlprotocols.config.compose import load
-from tlprotocols.errors import ConfigError
+from tlprotocols.errors import ConfigError, until_pipe_closes
 from tlprotocols.images.digests import READERS
 from tlprotocols.images.folders import UNREADABLE, ImageFiles
 
@@ -129,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    until_pipe_closes(main)

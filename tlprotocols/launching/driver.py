@@ -25,7 +25,7 @@ WORTH_A_LINE = 2.0  # seconds
 MOST_FEATURES = 2**15  # that the head of a network gets
 
 
-def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | None:
+def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True) -> list[Row | None] | None:
     """Execute whatever of these configurations is not finished. Returns the row of each, None where there is none;
     None in all if nothing was waited for: with `dry_run`, and where the backend left before the end.
 
@@ -74,9 +74,10 @@ def sweep(configs: Sequence[Config], backend: Backend) -> list[Row | None] | Non
             show_base_as_run(planned.runs[id].config)
         elif row is None and id in planned.running and id not in failed:
             terminal.print(f"running {planned.running[id]}: {planned.name(planned.runs[id])}")
-    terminal.print(table(planned, rows, terminal.console.width))
-    for line in footer(planned, rows):
-        terminal.print(line)
+    if table_shown:
+        terminal.print(table(planned, rows, terminal.console.width))
+        for line in footer(planned, rows):
+            terminal.print(line)
     terminal.failures(planned, failed, lambda run: logs(run) + backend.logs(run))
     return rows
 

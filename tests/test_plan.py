@@ -171,19 +171,23 @@ def test_a_sweep_over_a_setting_would_ignore_all_values_but_one(cfg, tmp_path, k
         driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False))
 
 
-@pytest.mark.parametrize("dry_run", [True, False])
 def test_an_image_cache_that_does_not_fit_is_refused_before_it_is_decoded(
-    composed, tiny, tmp_path, monkeypatch, dry_run
+    composed, tiny, tmp_path, monkeypatch, capsys
 ):
     folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'cache'}"]
     configs = [composed(*tiny, *folders, "layers=0", *cell.split()) for cell in ("target=A", "target=B", "seed=1")]
     needed = 8 * (12 + 4) * (16 * 16 * 3 + 4)  # all eight classes once, with a checksum each
     monkeypatch.setattr(driver, "free_bytes", lambda folder: needed - 1)
-    line = r"^machine.image_cache=.*: 98.8 kB of decoded images are to be written and 98.8 kB are free; give a folder"
-    with pytest.raises(ConfigError, match=line):
-        driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=dry_run, retry_failed=False))
+    text = "98.8 kB of decoded images are to be written and 98.8 kB are free; give a folder"
+    with pytest.raises(ConfigError, match=f"^machine.image_cache=.*: {text}"):
+        driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=False, retry_failed=False))
     assert not (tmp_path / "results").exists()
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["digests"]
+    driver.sweep(configs, Local(workers=1, gpus=None, per_gpu=1, dry_run=True, retry_failed=False))
+    shown = capsys.readouterr().out
+    assert "this sweep will be refused: machine.image_cache=" in shown
+    assert text in shown
+    assert "plan: cells=3 " in shown  # what it would take is what somebody wants to know
 
 
 def test_the_plan_says_what_will_be_decoded_and_what_is_free(composed, tiny, tmp_path, monkeypatch, capsys):

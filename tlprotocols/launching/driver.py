@@ -48,7 +48,7 @@ def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True)
         check_folder("results_dir", results, write=True)
     missing = missing_images(run.config for run in planned.to_run)
     notes = _memory(planned.to_run, missing, parallel) if backend.is_here else []
-    for line in [*cautions(planned), *notes, *_room(missing, backend.is_here)]:
+    for line in [*cautions(planned), *notes, *_room(missing, backend.is_here, backend.dry_run)]:
         terminal.print(line)
     if backend.dry_run:
         terminal.failures(planned, planned.failures, lambda run: logs(run) + backend.logs(run))
@@ -195,11 +195,12 @@ def _most_bytes(run: Run) -> float:
     return 4 * multiply_adds * (3 + config.shards + images / 4)
 
 
-def _room(missing: Mapping[ImageCache, list[Job]], here: bool) -> list[str]:
+def _room(missing: Mapping[ImageCache, list[Job]], here: bool, dry_run: bool) -> list[str]:
     """What decoding will write and where, a line for each folder of image caches.
 
     Raises:
-        ConfigError: it does not fit there; on a cluster, whose nodes may have a folder of that name, nobody looks.
+        ConfigError: it does not fit there (`dry_run` says so in a line); on a cluster, whose nodes may have a folder of
+            that name, nobody looks.
     """
     lines = []
     for folder in dict.fromkeys(cache.folder.parent for cache in missing):
@@ -211,12 +212,16 @@ def _room(missing: Mapping[ImageCache, list[Job]], here: bool) -> list[str]:
         check_folder("machine.image_cache", folder, write=True)
         free = free_bytes(folder)
         if need > free:
-            raise ConfigError(
+            error = ConfigError(
                 "machine.image_cache",
                 folder,
                 f"{size(need)} of decoded images are to be written and {size(free)} are free; give a folder with room"
                 " (or set TLPROTOCOLS_IMAGE_CACHE), a smaller dataset.side, or fewer splits at a time",
             )
+            if not dry_run:
+                raise error
+            lines.append(f"this sweep will be refused: {error}")
+            continue
         lines.append(f"image cache: {size(need)} to be decoded into {folder}, {size(free)} are free")
     return lines
 

@@ -105,10 +105,14 @@ def together(tlp: CommandLine, sweep: tuple[str, ...], expected: Path, launchers
         AssertionError: a command fails, a run was trained twice, or what they leave differs from `expected`.
     """
     processes = []
-    for _ in range(launchers):
-        processes.append(tlp.start(*sweep, "hydra.launcher.workers=1", "results_dir=together"))
-        time.sleep(chance.uniform(0, 0.5))  # some plan while others work
-    printed = [process.communicate(timeout=LIMIT)[0] for process in processes]
+    try:
+        for _ in range(launchers):
+            processes.append(tlp.start(*sweep, "hydra.launcher.workers=1", "results_dir=together"))
+            time.sleep(chance.uniform(0, 0.5))  # some plan while others work
+        printed = [process.communicate(timeout=LIMIT * launchers)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     failed = [text for text, process in zip(printed, processes, strict=True) if process.returncode]
     assert not failed, f"{len(failed)} commands fail: {failed[0]}"
     compare(tlp.cwd / "together", expected, printed[0])

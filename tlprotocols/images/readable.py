@@ -24,7 +24,7 @@ class Readable:
     """Leaves out the files that cannot be decoded."""
 
     def __init__(self, root: Path, image_cache: Path, is_bad: Callable[[str], bool]) -> None:
-        self.kept = image_cache / "digests" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.bad.json"
+        self.kept = image_cache / "digests" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.unreadable.json"
         self.is_bad = is_bad
         self.found: dict[str, list[str]] = {}  # names of bad files, by the look of their class
         with suppress(OSError, ValueError):  # none yet, or damaged: the files are decoded again

@@ -77,7 +77,7 @@ class Attempt:
 
     def log(self, line: str) -> None:
         """Append a line with a time to the run's log file."""
-        with open(self.paths.log, "a") as file:
+        with open(self.paths.log, "a", errors="backslashreplace") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
 
 

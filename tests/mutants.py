@@ -342,7 +342,7 @@ MUTANTS = [
             ", onerror=_stop)",
             ")",
             "hostile_trees",
-            "may_not_be_read",
+            "may",
         ),
         ("16 bits become white", 'opened.mode[0] in "IF"', "False", "hostile_trees", "grey"),
         (

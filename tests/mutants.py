@@ -202,8 +202,8 @@ MUTANTS = [
         ),
         (
             "n is counted from the second image",
-            "return np.arange(n)\n",
-            "return np.arange(1, n + 1)\n",
+            "found = np.arange(n)\n",
+            "found = np.arange(1, n + 1)\n",
             "splits train",
             "first_n",
         ),
@@ -275,7 +275,7 @@ MUTANTS = [
             "transfer faults",
             "digest or folder or random_bytes",
         ),
-        ("test images cost nothing", "evaluated = images + test +", "evaluated = images +", "parts", "evaluated"),
+        ("test images cost nothing", 'for part in ("val", "test"))', 'for part in ("val",))', "parts", "evaluated"),
         ("what hangs on a failed base is tried", "or run.base in self.failed else", "else", "faults", "own_error"),
     ),
     *in_(

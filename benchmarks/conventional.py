@@ -118,7 +118,7 @@ def main(cfg: Any) -> None:
         n = None if base.n_per_class == "full" else int(base.n_per_class)
         net, _ = train(cfg, base, split["source"], n, {})
         torch.save({layer: module.state_dict() for layer, module in net.stages.items()}, saved)
-    _, top1 = train(cfg, ours, split["target"], cfg.n_per_class, torch.load(saved))
+    _, top1 = train(cfg, ours, split["target"], cfg.n_per_class, torch.load(saved, weights_only=True))
     row = {"layers": cfg.layers, "n_per_class": cfg.n_per_class, "val_top1": top1}
     (out / f"{cfg.layers}-{cfg.n_per_class}.json").write_text(json.dumps(row))
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from tlprotocols.config.checks import check
 from tlprotocols.config.compose import CONF, composer, load
 from tlprotocols.config.protocols import leaves
 from tlprotocols.config.schema import (
@@ -57,7 +58,7 @@ def refused(composed, *overrides):
 
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_choice_of_every_group_can_run(composed, choice):
-    assert composed(choice, *NEEDS.get(choice, [])).check() is None
+    check(composed(choice, *NEEDS.get(choice, [])))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ INSIDE = {  # the same order between the modules of a room
         ("compose", "studies"),
         ("identity", "protocols"),
         ("validate",),
+        ("checks",),
         ("schema",),
         ("models",),
     ),

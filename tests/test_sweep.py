@@ -6,6 +6,7 @@ import signal
 from multiprocessing import active_children
 
 import pytest
+from filelock import FileLock
 
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.hardware import SHARED_BY
@@ -167,6 +168,28 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(swept, configs, tmp_pat
     assert events[-1] == "finished"
     killed, whole = (read_row(folder / "rows" / f"{planned.cells[0]}.json") for folder in (tmp_path, swept[0]))
     assert [key for key in whole if killed[key] != whole[key] and key not in MACHINES] == []
+
+
+@pytest.mark.slow
+def test_what_another_process_executes_is_waited_for_after_all_else(configs, tmp_path):
+    """A second command finds the first one at work, and ends with all rows; here the first one dies without its."""
+    cells = configs(tmp_path, ["layers=5", "layers=0"])
+    held, events = files(base_of(cells[0])), []
+    held.folder.mkdir(parents=True)
+    lock = FileLock(held.lock)
+    lock.acquire()
+    planned = plan(cells)
+    assert planned.running == {held.id: "in another process"}
+
+    def listen(what, run, detail):
+        events.append((what, run.id))
+        if (what, run.id) == ("finished", run_id(cells[1])):
+            lock.release()
+
+    assert workers.execute(planned, [None], listen) == {}
+    assert all(planned.read_rows())
+    ended = [id for what, id in events if what == "finished"]
+    assert ended.index(run_id(cells[1])) < ended.index(held.id)
 
 
 @pytest.mark.slow

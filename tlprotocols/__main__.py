@@ -6,6 +6,7 @@ them to the driver (launching/driver.py) with a backend: local, slurm or ray.
 """
 
 import os
+import re
 import sys
 from typing import Any, cast
 
@@ -76,6 +77,13 @@ def _main() -> None:
     except RunsFailed as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    except RuntimeError as error:
+        foreign = re.match(r"(?:Invalid plugin|Unknown plugin class) ?:? '(.+?)'", str(error))
+        if whole_traceback or not foreign:
+            raise
+        legal = "is no launcher or sweeper in the package hydra_plugins, and is not called; leave it out"
+        print(ConfigError("_target_", foreign[1], legal), file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -1,5 +1,6 @@
 """The errors that a user can cause or must act on."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -15,7 +16,8 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         key, value, legal = self.args
-        return f"{key}={'null' if value == 'None' else value}: {legal}"
+        line = f"{key}={'null' if value == 'None' else value}: {legal}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)  # names of files
 
 
 class BadImages(ConfigError):
@@ -47,6 +49,8 @@ class Stopped(RuntimeError):
 
 def until_pipe_closes(command: Callable[[], None]) -> None:
     """Run a command line whose reader may leave before the end, as `head` does: that is no error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are not in its encoding
     try:
         command()
         sys.stdout.flush()

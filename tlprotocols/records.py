@@ -101,7 +101,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -235,7 +235,7 @@ def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
     row = read_row(paths.row)
     if row is None or _is_of_another(row, config, paths):
         return None
-    if config.curve and not (paths.curve.exists() and "val_top1_best" in row):
+    if config.curve and not ("val_top1_best" in row and has_curve(paths, row)):
         return None
     if config.probe and row.get("probe_top1") is None:
         return None
@@ -246,6 +246,11 @@ def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
     digest = row.get("weights_digest")
     whole = file_digest(paths.weights) == digest if verify else paths.weights.exists()
     return row if digest and whole else None
+
+
+def has_curve(paths: Files, row: Row) -> bool:
+    """Whether a run's curve is there as it was written; rows that are older than its digest do not know."""
+    return paths.curve.is_file() and row.get("curve_digest") in (None, file_digest(paths.curve))
 
 
 def _is_of_another(row: Row, config: Config, paths: Files) -> bool:

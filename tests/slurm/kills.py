@@ -16,21 +16,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tests.slurm.conftest import SLURM, CommandLine, make_images
-from tlprotocols.results import load
+from tests.command_line import SLURM, CommandLine, make_images
+from tests.kills import SWEEP, compare
 
-ABOUT_THE_MACHINE = [
-    "seconds",
-    "images_per_second",
-    "peak_memory_mb",
-    "date",
-    "host",
-    "log",
-    "command",
-    "job",
-    "commit",
-]
-SWEEP = ("layers=4,5", "n_per_class=5,10", "epochs=30", "base.epochs=30", "curve=true", "machine.checkpoint_minutes=0")
 KINDS = ("command", "cancel", "requeue", "job", "worker", "base")
 
 
@@ -100,18 +88,6 @@ def disturb(tlp: CommandLine, kills: int, seed: int = 0, apart: float = 3.0) -> 
     printed = tlp.slurm(*SWEEP, "hydra.launcher.retry_failed=true")
     compare(tlp.results, tlp.cwd / "undisturbed", printed)
     return killed
-
-
-def compare(found: Path, expected: Path, printed: str) -> None:
-    """Rows, curves and weights of two results folders are equal bit for bit."""
-    ours, theirs = load(found, bases=True), load(expected, bases=True)
-    differ = [c for c in theirs if c not in ABOUT_THE_MACHINE and not (c in ours and ours[c].equals(theirs[c]))]
-    assert not differ, f"{differ} differ: {printed}"
-    for pattern in ("runs/*/curve.csv", "runs/*/weights.safetensors"):
-        files = sorted(path.relative_to(expected) for path in expected.glob(pattern))
-        assert files
-        for file in files:
-            assert (found / file).read_bytes() == (expected / file).read_bytes(), file
 
 
 def main() -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.conftest import ROOT, SLURM, CommandLine, until
-from tests.slurm.kills import ABOUT_THE_MACHINE, disturb
+from tests.command_line import ROOT, SLURM, CommandLine
+from tests.kills import ABOUT_THE_MACHINE
+from tests.slurm.conftest import until
+from tests.slurm.kills import disturb
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.config.schema import Config
 from tlprotocols.config.validate import build

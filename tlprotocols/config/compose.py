@@ -15,6 +15,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tlprotocols.config.checks import check
 from tlprotocols.config.identity import IDLE
 from tlprotocols.config.protocols import CONF as CONF
 from tlprotocols.config.protocols import READ, leaves, protocol_of
@@ -90,7 +91,7 @@ class Composer:
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
         check_filled_in(config)
-        config.check()
+        check(config)
         return dataclasses.replace(config, protocol=_label(config, template.protocol))
 
     def _parse(self, override: str) -> Override:

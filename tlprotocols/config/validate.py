@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tlprotocols.config.checks import check
 from tlprotocols.config.models import MODELS
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError
@@ -19,7 +20,7 @@ DEPTH = re.compile(r"all(?:-(\d+))?")
 def build(values: Mapping[str, Any]) -> Config:
     """Typed and checked configuration of nested plain values, as YAML or a saved configuration file holds them."""
     config: Config = read(Config, with_depths(values) if isinstance(values, Mapping) else values)
-    config.check()
+    check(config)
     return config
 
 

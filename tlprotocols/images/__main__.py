@@ -110,6 +110,10 @@ def _listed(what: str, found: list[str]) -> list[str]:
 
 def main() -> None:
     """Print the report of the data set on the command line."""
+    until_pipe_closes(_main)
+
+
+def _main() -> None:
     given = sys.argv[1:]
     if not given or given[0] in ("-h", "--help"):
         print(__doc__)

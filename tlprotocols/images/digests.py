@@ -55,7 +55,7 @@ class Digests:
         with suppress(OSError):  # a folder that is read-only here: the next process reads the images again
             self.kept.parent.mkdir(parents=True, exist_ok=True)
             classes = {name: [self.looks[name], digest] for name, digest in self.known.items()}
-            write_atomic(self.kept, json.dumps({"digest": _digest(classes), "classes": classes}))
+            write_atomic(self.kept, json.dumps({"digest": digest_of(classes), "classes": classes}))
 
 
 def content(files: Sequence[str]) -> str:
@@ -118,11 +118,12 @@ def _read(kept: Path) -> dict[str, list[str]]:
     try:
         found = read_json(kept)
         classes: dict[str, list[str]] = found["classes"]
-        whole = found["digest"] == _digest(classes)
+        whole = found["digest"] == digest_of(classes)
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the images are read again
         return {}
     return classes if whole else {}
 
 
-def _digest(classes: Mapping[str, Sequence[str]]) -> str:
+def digest_of(classes: Mapping[str, Sequence[str]]) -> str:
+    """Of what is kept in a file, to know it again."""
     return hashlib.sha256(json.dumps(classes, sort_keys=True).encode()).hexdigest()

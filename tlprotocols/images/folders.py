@@ -20,6 +20,11 @@ Kept = Callable[[list[str]], list[str]]  # which of some files are used
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
 OTHERS = 100_000  # entries of a class that are no images: more are some other folder, such as a home
 
+LONGEST = (
+    1000  # times the shorter side: enlarged until that one has hundreds of pixels, the image would fill the memory
+)
+PARTS = ("val", "valid", "validation", "test")  # of folders, in any case: others call them so, we val and test
+
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)  # what Pillow raises
 
 LAYOUTS = {
@@ -41,6 +46,13 @@ class ImageFiles:
         Raises:
             ConfigError: the root is not laid out as the data set needs.
         """
+        try:
+            self._list(dataset, image_cache)
+        except OSError as error:
+            legal = f"cannot be read ({error.strerror}); let this user read it, or give another folder"
+            raise ConfigError("dataset.root", error.filename or dataset.root, legal) from error
+
+    def _list(self, dataset: Dataset, image_cache: Path) -> None:
         self.root, self.resize = _root(dataset), dataset.resize
         finders = {"tiny_imagenet": _tiny_imagenet, "imagenet": _two_trees, "folder": _any_tree}
         self.files: dict[str, list[list[str]]]
@@ -121,7 +133,11 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     """
     try:
         with Image.open(file if data is None else BytesIO(data)) as opened:
+            if why := _unusable(opened):
+                raise BadImages({str(file): why})
             picture = opened.convert("RGB")
+    except BadImages:
+        raise
     except UNREADABLE as error:
         raise BadImages({str(file): str(error).partition(" <_io")[0]}) from error
     width, height = picture.size
@@ -133,6 +149,15 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     width, height = picture.size
     left, top = round((width - side) / 2), round((height - side) / 2)
     return np.asarray(picture.crop((left, top, left + side, top + side)))
+
+
+def _unusable(opened: Image.Image) -> str | None:
+    """Why an image is not used although Pillow would make something of it."""
+    if opened.mode[0] in "IF":  # all above 255 would become white
+        return f"its grey values have more than 8 bits (mode {opened.mode}): convert it to 8 bits"
+    if max(opened.size) > LONGEST * min(opened.size):
+        return f"it has {opened.width} x {opened.height} pixels, too long and thin to enlarge"
+    return None
 
 
 def is_bad(file: str) -> bool:
@@ -162,7 +187,7 @@ def _images_in(folder: Path) -> list[str]:
         ConfigError: a link in it leads to a folder that holds it, or it holds very many files that are no images.
     """
     walked, others = [], 0
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=_stop):
         images = [name for name in sorted(files) if os.path.splitext(name)[1].lower() in SUFFIXES]
         walked.append((where, images))
         others += len(files) - len(images) + len(folders)
@@ -177,6 +202,11 @@ def _images_in(folder: Path) -> list[str]:
             if os.path.islink(link) and _is_above(os.path.realpath(link), where, folder):
                 raise ConfigError("dataset.root", link, "is a link to a folder that holds it; remove the link")
     return [os.path.join(where, name) for where, images in sorted(walked) for name in images]
+
+
+def _stop(error: OSError) -> None:
+    """In a walk: a folder that cannot be read would else be empty."""
+    raise error
 
 
 def _is_above(target: str, where: str, folder: Path) -> bool:
@@ -210,7 +240,11 @@ def _two_trees(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...
     classes = _subfolders(root / "train")
     for name in there:
         if odd := sorted(set(classes) ^ set(_subfolders(root / name))):
-            raise ConfigError("dataset.root", dataset.root, f"train/ and {name}/ have different classes: {odd[:5]}")
+            legal = f"train/ and {name}/ have different classes: {odd[:5]}; each needs a folder in both"
+            raise ConfigError("dataset.root", dataset.root, legal)
+    if len(classes) < 2:
+        legal = f"train/ has one class only, {classes}: a class is a folder right below train/"
+        raise ConfigError("dataset.root", dataset.root, legal if classes else LAYOUTS[dataset.name])
     trees = dict(zip(("train", "val", "test"), ("train", *there), strict=False))
     return tuple(classes), {
         part: [kept(_images_in(root / tree / name)) for name in classes] for part, tree in trees.items()
@@ -224,15 +258,33 @@ def _any_tree(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...]
     classes = _subfolders(tree)
     if len(classes) < 2:
         raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
+    _check_parts(root, tree, classes)
     found, held = [kept(_images_in(tree / name)) for name in classes], dataset.val_per_class
     for name, files in zip(classes, found, strict=True):
         if len(files) <= held:
             raise ConfigError(
                 "dataset.val_per_class",
                 held,
-                f"class {name} has {len(files)} images, of which some must be left to train on",
+                f"class {name} has {len(files)} images: give a lower one, more images, or a folder val/"
+                if files
+                else f"class {name} has 0 images: add some, or remove its folder",
             )
     return tuple(classes), {"train": [f[:-held] for f in found], "val": [f[-held:] for f in found]}
+
+
+def _check_parts(root: Path, tree: Path, classes: list[str]) -> None:
+    """Refuse what would be taken for a class, or left out: a part of another name than ours, or a level lower."""
+    folders = _subfolders(root)
+    other = next((name for name in folders if name.lower() in PARTS), None)
+    train = next((name for name in folders if name.lower() in ("train", "training")), None)
+    if other and train:
+        legal = f"holds {train}/ and {other}/: call them train/ and val/ (or test/), or give one as dataset.root"
+        raise ConfigError("dataset.root", root, legal)
+    if tree == root:
+        for name in classes:
+            if (root / name / "train").is_dir() and any((root / name / part).is_dir() for part in PARTS):
+                legal = f"{name}/ is no class but holds train/ itself; give dataset.root={root / name}"
+                raise ConfigError("dataset.root", root, legal)
 
 
 def _tiny_imagenet(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:

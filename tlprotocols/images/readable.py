@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from tlprotocols.images.digests import READERS, look
-from tlprotocols.records import write_atomic
+from tlprotocols.images.digests import READERS, digest_of, look
+from tlprotocols.records import read_json, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,12 @@ class Readable:
     """Leaves out the files that cannot be decoded."""
 
     def __init__(self, root: Path, image_cache: Path, is_bad: Callable[[str], bool]) -> None:
-        self.kept = image_cache / "digests" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.bad.json"
+        self.kept = image_cache / "digests" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}.unreadable.json"
         self.is_bad = is_bad
         self.found: dict[str, list[str]] = {}  # names of bad files, by the look of their class
-        with suppress(OSError, ValueError):  # none yet, or damaged: the files are decoded again
-            self.found = dict(json.loads(self.kept.read_bytes()))
+        with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: the files are decoded again
+            kept = read_json(self.kept)
+            self.found = kept["found"] if kept["digest"] == digest_of(kept["found"]) else {}
 
     def __call__(self, files: Sequence[str]) -> list[str]:
         """The files, without the bad ones, which a warning names."""
@@ -40,7 +41,7 @@ class Readable:
             self.found[key] = bad
             with suppress(OSError):  # a folder that is read-only here: the next process decodes the files again
                 self.kept.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(self.kept, json.dumps(self.found))
+                write_atomic(self.kept, json.dumps({"digest": digest_of(self.found), "found": self.found}))
         skipped = [*self.found[key], *(file for file in files if file not in set(there))]
         if skipped:
             log.warning("dataset.on_bad_image=skip: left out %s", ", ".join(skipped))

@@ -48,11 +48,11 @@ class Local:
 
     def execute(self, plan: Plan, costs: Cost, on_event: OnEvent) -> dict[str, str]:
         """Execute what remains. Ctrl-C and SIGTERM end the workers; what they did is saved."""
-        if not plan.to_run:
+        if not plan.to_run_or_await:
             return {}
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            return workers.execute(plan, self._slots(plan.to_run[0].config), on_event)
+            return workers.execute(plan, self._slots(plan.to_run_or_await[0].config), on_event)
         except KeyboardInterrupt:
             on_event("note", None, "stopped; run the same command again to resume")
             raise

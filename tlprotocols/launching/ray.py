@@ -68,11 +68,11 @@ class Ray:
     def execute(self, plan: Plan, costs: Cost, on_event: OnEvent) -> dict[str, str]:
         """Execute what remains. Ctrl-C and SIGTERM end the tasks; the state that they saved is kept."""
         queue, running = Queue(plan, on_event), dict[Any, Run]()
-        for run in plan.to_run:
+        for run in plan.to_run_or_await:
             save_config(run.config)
-        if not plan.to_run:
+        if not plan.to_run_or_await:
             return {}
-        ray, gpu = self._connect(), plan.to_run[0].config.machine.device == "cuda"
+        ray, gpu = self._connect(), plan.to_run_or_await[0].config.machine.device == "cuda"
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # by now Ray has set its own
         share = 10_000 // self.per_gpu / 10_000 if gpu else 0  # of a GPU; Ray rounds to ten-thousandths
         task = ray.remote(num_cpus=int(not gpu), num_gpus=share, num_returns="streaming", max_retries=0)(execute)

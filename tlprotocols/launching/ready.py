@@ -17,7 +17,7 @@ class Queue:
         self.waiting: dict[str, list[Run]] = {}  # by base
         self.failed: dict[str, str] = {}  # reason by run
         self.retried: set[str] = set()
-        for run in plan.to_run:
+        for run in plan.to_run_or_await:
             if run.base is None or run.base in plan.rows:
                 self.ready.append(run)
             else:

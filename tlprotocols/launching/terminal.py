@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from tlprotocols.config.schema import Config
 from tlprotocols.images import source
@@ -44,11 +45,11 @@ class Terminal:
 
     def __init__(self) -> None:
         known = sys.stdout.isatty() or "COLUMNS" in os.environ
-        self.console = Console(highlight=False, width=None if known else 120)
+        self.console = Console(highlight=False, markup=False, width=None if known else 120)
 
     def print(self, content: object) -> None:
         """A line, however long, or a table."""
-        self.console.print(content, soft_wrap=isinstance(content, str))
+        self.console.print(content, soft_wrap=isinstance(content, str | Text))
 
     @contextmanager
     def progress(self, what: str, total: int, unit: str, always: bool = True) -> Iterator[Callable[[int], None]]:
@@ -66,7 +67,7 @@ class Terminal:
         done: dict[str, int] = {}  # images trained on, by run
         started: dict[str, float] = {}
         total = {run.id: run.image_passes for run in planned.to_run}
-        bar, below = self._bar(), Progress(TextColumn("  {task.description}"), console=self.console)
+        bar, below = self._bar(), Progress(TextColumn("  {task.description}", markup=False), console=self.console)
         lines: dict[str, TaskID] = {}  # of runs that are executed now, below the bar
         both = Live(Group(bar, below), console=self.console, refresh_per_second=4)
         with both if self.console.is_terminal else bar:
@@ -91,20 +92,25 @@ class Terminal:
                 elif what == "advance":
                     done[run.id] = done.get(run.id, 0) + int(str(detail))
                 elif what == "retried":
-                    self.print(f"[yellow]again   [/yellow] {planned.name(run)}: {detail}")
+                    self.print(Text.assemble(("again   ", "yellow"), f" {planned.name(run)}: {detail}"))
                     done[run.id] = 0
                 else:
                     done[run.id] = run.image_passes  # also when it stopped early: nothing of it is left to do
                     seconds = duration(time.monotonic() - started[run.id]) if run.id in started else ""
                     colour = "green" if what == "finished" else "red"
-                    self.print(f"[{colour}]{what:8}[/{colour}] {planned.name(run)}  {detail or seconds}")
+                    self.print(Text.assemble((f"{what:8}", colour), f" {planned.name(run)}  {detail or seconds}"))
                 total.setdefault(run.id, run.image_passes)  # of an earlier command, and waited for
                 bar.update(task, completed=sum(done.values()), total=sum(total.values()), visible=True)
 
             yield on_event
 
     def _bar(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
         return Progress(*columns, MofNCompleteColumn(), TextColumn("{task.fields[unit]}"), console=self.console)
 
     def announce(self, planned: Plan, costs: Cost, parallel: int) -> None:
@@ -137,7 +143,7 @@ class Terminal:
         """Every run that failed, why, and where to read more."""
         for id, reason in failed.items():
             run = planned.runs[id]
-            self.print(f"[red]failed[/red] {planned.name(run)}: {reason}")
+            self.print(Text.assemble(("failed", "red"), f" {planned.name(run)}: {reason}"))
             found = logs(run)
             self.print(f"       log: {', '.join(found)}" if found else "       it never began")
 

@@ -22,7 +22,7 @@ def execute(plan: Plan, slots: list[str | None], on_event: OnEvent) -> dict[str,
     dependants fail with that reason and everything else goes on. A worker that dies costs its run, which is tried once
     more on a new worker.
     """
-    todo = plan.to_run
+    todo = plan.to_run_or_await
     for run in todo:
         save_config(run.config)
     queue, pool = Queue(plan, on_event), Pool(slots[: len(todo)], on_event)

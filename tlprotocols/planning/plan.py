@@ -82,6 +82,13 @@ class Plan:
         order = (self.runs[id] for id in bases | wanted)
         return sorted(order, key=lambda run: (run.id not in bases, -run.image_passes, run.id))
 
+    @cached_property
+    def to_run_or_await(self) -> list[Run]:
+        """What remains, and after it what other processes execute at this moment: a backend that gives these to its
+        workers, too, ends with all rows, for a worker waits for the lock of its run and finds the row; or if the other
+        process died, it goes on itself."""
+        return sorted(dataclasses.replace(self, running={}).to_run, key=lambda run: run.id in self.running)
+
     @property
     def bases_to_run(self) -> int:
         """How many base networks must be trained that are no cells themselves."""

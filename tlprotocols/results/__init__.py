@@ -9,7 +9,9 @@ python -m tlprotocols.results --help         # list, show, compare, delete, prun
 
 import csv
 import functools
+import io
 import json
+import logging
 import os
 import typing
 from collections.abc import Sequence
@@ -18,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from tlprotocols.config.identity import Factors, identifier, legacy_values
 from tlprotocols.config.validate import keys
-from tlprotocols.records import Row, read_row, write_atomic
+from tlprotocols.records import Files, Row, has_curve, read_row, write_atomic
 
 if TYPE_CHECKING:
     import pandas
+
+log = logging.getLogger(__name__)
 
 WORDS = ("full", "bit")  # which these columns of whole numbers may have instead
 COUNTS = ("n_per_class", "base.n_per_class", "max_updates", "base.max_updates")
@@ -45,7 +49,15 @@ MEASURED = (  # columns of a row beside its factors, in its order
     *("epoch_at_best_val_top1", "val_top1_at_best_val_top1", "test_top1_at_best_val_top1"),
     *("epochs_to_near_best", "epochs_to_first_fall", "collapsed", "diverged"),
     *("features_cached", "trainable_parameters", "peak_memory_mb", "probe_top1", "pixel_mean"),
-    *("classes_learned", "train_images", "epochs_trained", "updates", "images_per_second", "weights_digest"),
+    *(
+        "classes_learned",
+        "train_images",
+        "epochs_trained",
+        "updates",
+        "images_per_second",
+        "weights_digest",
+        "curve_digest",
+    ),
     *("seconds", "device", "role", "log", *LABELS, "command", "job", "commit"),
     *("tlprotocols", "torch", "python", "host", "date"),
 )
@@ -55,6 +67,7 @@ TEXTS = (  # columns whose values may look like numbers
     "base_id",
     "base_weights",
     "weights_digest",
+    "curve_digest",
     "dataset.fingerprint",
     "base.dataset.fingerprint",
     "base.digest",
@@ -124,9 +137,18 @@ def load_curves(results: str | os.PathLike[str] = "results") -> "pandas.DataFram
     folder = Path(results).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no results here; give the results_dir of a sweep")
-    files = sorted(folder.glob("runs/*/curve.csv"))
-    parts = [pandas.read_csv(file).assign(run_id=file.parent.name) for file in files]
-    columns = ["run_id", "epoch", "train_loss", "val_loss", "val_top1"]
+    columns, parts = ["run_id", "epoch", "train_loss", "val_loss", "val_top1"], []
+    for file in sorted(folder.glob("runs/*/curve.csv")):
+        paths = Files(folder, file.parent.name)
+        try:
+            table = pandas.read_csv(file).assign(run_id=paths.id)
+            whole = has_curve(paths, read_row(paths.row) or {}) and set(columns) <= set(table)
+        except (OSError, ValueError):
+            whole = False
+        if whole:
+            parts.append(table)
+        else:
+            log.warning("%s: damaged, and left out; the command that had curve=true makes it anew", file)
     return pandas.concat(parts, ignore_index=True)[columns] if parts else pandas.DataFrame(columns=columns)
 
 
@@ -179,20 +201,40 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         FileNotFoundError: there is no such folder or file.
     """
-    if path.suffix == ".parquet":
-        import pandas
-
-        return [
-            whole_numbers({str(key): value for key, value in row.items()})
-            for row in pandas.read_parquet(path).to_dict("records")
-        ]
-    if path.suffix == ".csv":
-        with path.open(newline="") as file:
-            return [whole_numbers({key: _cell(key, text) for key, text in row.items()}) for row in csv.DictReader(file)]
+    if path.suffix in (".parquet", ".csv") and path.is_file():
+        try:
+            rows = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+        except (OSError, ValueError, csv.Error) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path}: is damaged, or no exported table ({why}); export it again") from error
+        return [whole_numbers(row) for row in rows]
     if path.is_dir():
         files = sorted((path / "rows").glob("[!.]*.json"))
         return [row for file in files if (row := read_row(file)) is not None]
     raise FileNotFoundError(f"{path}: no results here; give the results_dir of a sweep, or an exported table")
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pandas
+
+    table = pandas.read_parquet(path)
+    if "run_id" not in table:
+        raise ValueError("it has no run_id")
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _csv(path: Path) -> list[Row]:
+    rows, text = [], path.read_bytes().decode()
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    if "run_id" not in (reader.fieldnames or ()):
+        raise ValueError("it has no run_id")
+    if not text.endswith("\n"):
+        raise ValueError("its last line is cut")
+    for number, row in enumerate(reader, 1):
+        if None in row or None in row.values():
+            raise ValueError(f"row {number} has another number of cells than the first line")
+        rows.append({key: _cell(key, cell) for key, cell in row.items()})
+    return rows
 
 
 def _cell(key: str, text: str) -> Any:

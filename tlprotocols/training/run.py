@@ -33,6 +33,7 @@ from tlprotocols.randomness import stream
 from tlprotocols.records import (
     Files,
     Row,
+    file_digest,
     files,
     finished_row,
     read_classes,
@@ -77,7 +78,7 @@ class Attempt:
 
     def log(self, line: str) -> None:
         """Append a line with a time to the run's log file."""
-        with open(self.paths.log, "a") as file:
+        with open(self.paths.log, "a", errors="backslashreplace") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
 
 
@@ -170,6 +171,7 @@ def _write(row: Row, state: State, attempt: Attempt) -> None:
             table = csv.DictWriter(file, list(state.curve[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(state.curve)
+        row |= {"curve_digest": file_digest(attempt.paths.curve)}
     numbers = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
     }
@@ -385,11 +387,11 @@ def _halves(score: Score, labels: np.ndarray) -> Row:
 
 def _base_columns(config: Config) -> Row:
     """What the row says of the base network: which it was, its weights, its accuracy, and whether it learned."""
-    base, file_digest = base_of(config), config.base.digest if config.layers else None
+    base, of_file = base_of(config), config.base.digest if config.layers else None
     row = (read_row(files(base, config.results_dir).row) or {}) if base else {}
     return {
         "base_id": run_id(base) if base else None,
-        "base_weights": row.get("weights_digest", file_digest),
+        "base_weights": row.get("weights_digest", of_file),
         "base_top1": row.get("val_top1"),
         "base_collapsed": row.get("collapsed"),
         "base_diverged": row.get("diverged"),

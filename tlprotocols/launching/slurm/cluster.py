@@ -144,7 +144,7 @@ class Slurm:
             why = submitted.refused or f"hydra.launcher.max_queued={self.options.max_queued}"
             later = "they follow as jobs end" if self.options.wait else "the same command submits them"
             rest = later if submitted.passing else "the same command submits the rest"
-            on_event("note", None, f"[red]{len(submitted.left)} are not submitted[/red] ({why}); {rest}")
+            on_event("note", None, f"{len(submitted.left)} are not submitted ({why}); {rest}")
         if not self.options.wait:
             jobs = self._jobs(submitted.plan)
             for line in (

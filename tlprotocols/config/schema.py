@@ -94,6 +94,12 @@ class Recipe:
     """How one network is trained, whatever it was copied from."""
 
     epochs: int = factor("passes over the training images; max_updates sets it", low=1, high=10**6)
+    epoch_updates: int = factor(
+        "least updates of an epoch: of few images, it has as many passes as that takes; 0: one pass",
+        low=0,
+        high=10**6,
+        legacy=0,
+    )
     max_updates: int | str = factor(
         "train for exactly so many updates instead; 0: for epochs; bit: by the number of images",
         low=0,

@@ -164,6 +164,7 @@ SETTINGS = {
     "predictions": "true",
     "classes_shown": "true",
     "sweep": "pets",
+    "tracker": "mlflow",
     "results_dir": "there",
 }
 NEEDS: dict[str, tuple[str, ...]] = {"base.weights": ("base=weights", "base.weights=somewhere")}  # what a setting is of

@@ -36,16 +36,16 @@ def test_joblib_is_refused_and_what_does_its_work_is_named(typed, tmp_path):
 @pytest.mark.skipif(OPTUNA, reason="the plugin is installed")
 def test_optuna_without_its_plugin_says_what_to_install(typed, tmp_path):
     line = refused(typed("hydra/sweeper=optuna"), tmp_path)
-    assert line == "hydra/sweeper=optuna: needs its plugin: pip install 'tlprotocols[optuna]'"
+    assert line.startswith("hydra/sweeper=optuna: needs its plugin and Optuna 2: pip install 'tlprotocols[optuna]'")
 
 
 @pytest.mark.skipif(not OPTUNA, reason="needs hydra-optuna-sweeper")
 @pytest.mark.slow
 def test_optuna_finds_the_cell_of_the_highest_accuracy(typed, tmp_path):
-    ended = typed("hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "lr.high=interval(0.001,0.2)", "epochs=3")
+    ended = typed("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "lr.high=interval(0.001,0.2)")
     assert ended.returncode == 0, ended.stderr
     table = load(tmp_path / "r")
-    assert table["lr.high"].nunique() == 4
+    assert table["lr.high"].nunique() == 2
     (found,) = (tmp_path / "elsewhere" / "multirun").glob("*/*/optimization_results.yaml")
     assert f"best_value: {table['val_top1'].max()}" in found.read_text()
 
@@ -72,14 +72,8 @@ def test_bash_completes_factors_and_choices(typed, completed, tmp_path):
         pytest.skip("tlprotocols is not installed here")
     line = f"tlprotocols {typed}"
     script = f"""eval "$(tlprotocols -sc install=bash)"
-        COMP_LINE="{line}"; COMP_POINT={len(line)}; COMP_CWORD=1; hydra_bash_completion; printf '%s\\n' "${{COMPREPLY[@]}}" """
-    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
-    ended = subprocess.run(
-        ["bash", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path},
-    )
+        COMP_LINE="{line}"; COMP_POINT={len(line)}; COMP_CWORD=1
+        hydra_bash_completion; echo "${{COMPREPLY[@]}}" """
+    env = {**os.environ, "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}"}
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=env)
     assert ended.stdout.split() == completed, ended.stderr

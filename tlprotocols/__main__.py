@@ -93,7 +93,8 @@ def _with_plugins(arguments: list[str]) -> list[str]:
         raise ConfigError("hydra/launcher", "joblib", f"does not work here; {instead}")
     if "hydra/sweeper=optuna" in arguments:
         if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
-            raise ConfigError("hydra/sweeper", "optuna", "needs its plugin: pip install 'tlprotocols[optuna]'")
+            legal = "needs its plugin and Optuna 2: pip install 'tlprotocols[optuna]', without the extra recommend"
+            raise ConfigError("hydra/sweeper", "optuna", legal)
         if not any(argument.startswith("hydra.sweeper.direction=") for argument in arguments):
             return [*arguments, "hydra.sweeper.direction=maximize"]  # accuracy; the plugin would look for the worst
     return arguments

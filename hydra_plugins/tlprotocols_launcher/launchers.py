@@ -20,8 +20,6 @@ from tlprotocols.errors import ConfigError
 from tlprotocols.launching.backend import Backend
 from tlprotocols.records import Row
 
-PLANNED = ("grid", "basic")  # sweepers whose cells are known before any has a result
-
 
 class SweepLauncher(Launcher):
     """Composes all cells of a sweep, executes what is not finished, and tells Hydra how each cell ended."""
@@ -41,13 +39,13 @@ class SweepLauncher(Launcher):
         """Called by Hydra before `launch`."""
         self.composer = Composer(hydra_context.config_loader, config)
         self.sweeper = config.hydra.runtime.choices["hydra/sweeper"]
-        if self.sweeper not in PLANNED:  # others leave a file there
+        if self.sweeper == "optuna":  # it leaves a file there
             Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Execute every cell, or none if one of them cannot be executed."""
         rows = self.rows(job_overrides)
-        if rows is None and self.sweeper not in PLANNED:
+        if rows is None and self.sweeper == "optuna":
             legal = "chooses by results, so it needs them at once: without dry_run, and on SLURM with wait=true"
             raise ConfigError("hydra/sweeper", self.sweeper, legal)
         return [

@@ -117,7 +117,7 @@ class Wandb:
             name=run.name,
             dir=str(self.place),
             config=run.factors,
-            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+            mode=os.environ.get("WANDB_MODE", "offline"),
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True),
         )
         for epoch, values in run.points:

@@ -2,7 +2,7 @@
 
 Images per class are ordered categories; within each, the levels (layers, epochs, ...) stand side by side. Bars and
 error bars are means over units and their 95% intervals. A collapsed run (loss at ln K: nothing learned) is a hollow
-circle, a diverged one a cross.
+circle, an underfitted one a hollow square, a diverged one a cross.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,12 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "figure.dpi": 120,
 }
-FAILURES = {"collapsed": "o", "diverged": "x"}  # columns, and how such runs are marked
+FAILURES = {"collapsed": "o", "underfitted": "s", "diverged": "x"}  # columns, and how such runs are marked
+MEANINGS = {
+    "collapsed": "hollow: collapsed (loss at ln K)",
+    "underfitted": "square: underfitted (loss near ln K or falling)",
+    "diverged": "x: diverged",
+}
 DENSE = 32  # up to this many bars, each has its level written below it
 ROOM_FOR_DIGITS = 9  # of all levels of a size, below their bars
 Charts = dict[str, pd.DataFrame]  # rows by subtitle
@@ -152,7 +157,8 @@ def differences(rows: pd.DataFrame, levels: Levels, ax: Axes | None = None) -> A
             _curve(ax, size, by_level, positions, colours, levels)
             intervals += [mean_interval(d) for d in by_level.values()]
         _label_axis(ax, wide, levels)
-        ax.set_ylim(*_limits(intervals, failed=any(rows[flag].any() for flag in FAILURES if flag in rows)))
+        failed = any(rows[flag].any() for flag in ("collapsed", "diverged") if flag in rows)
+        ax.set_ylim(*_limits(intervals, failed))
         ax.set_ylabel(f"points vs. {levels.reference_label}")
         return ax
 
@@ -189,15 +195,14 @@ def _curve(
 
 
 def _mark_failures(ax: Axes, rows: pd.DataFrame, levels: Levels, positions: Any) -> None:
-    """A mark for each run that collapsed or diverged."""
+    """A mark for each run that collapsed, is underfitted or diverged."""
     for flag, marker in FAILURES.items():
         if flag not in rows or not rows[flag].any():
             continue
         failed = rows[rows[flag].fillna(False).astype(bool)]
         xs = [positions[key] for key in zip(failed["n_per_class"], failed[levels.column], strict=True)]
         ax.plot(xs, failed["accuracy"], marker, color="black", fillstyle="none", markersize=4, zorder=5, clip_on=False)
-        meaning = "hollow: collapsed (loss at ln K)" if flag == "collapsed" else "x: diverged"
-        _note(ax, meaning, color="0.3", fontsize=7)
+        _note(ax, MEANINGS[flag], color="0.3", fontsize=7)
 
 
 def _note(ax: Axes, text: str, **style: Any) -> None:

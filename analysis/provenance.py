@@ -11,7 +11,11 @@ RECIPE = (
     *("lr.low", "lr.step", "lr.gamma", "momentum", "weight_decay", "dropout", "augment", "precision", "subset", "base"),
     *("base.n_per_class", "base.epochs"),
 )
-FAILURES = {"collapsed": "loss at ln K, nothing learned", "diverged": "loss not finite"}
+FAILURES = {
+    "collapsed": "loss at ln K, nothing learned",
+    "underfitted": "training loss near ln K, or still falling fast",
+    "diverged": "loss not finite",
+}
 
 
 def facts(rows: pd.DataFrame, unit: tuple[str, ...], total: int) -> list[tuple[str, str]]:

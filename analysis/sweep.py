@@ -14,6 +14,7 @@ from scipy import stats
 from analysis import selection
 from analysis.evidence import compare_with_best
 from analysis.frame import Missing, size_order
+from analysis.panels import FAILURES
 from analysis.statistics import by_unit, mean_interval
 from tlprotocols.config.validate import keys
 
@@ -112,7 +113,7 @@ def means(rows: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
         accuracy, gap = by_unit(indexed["accuracy"].dropna()), by_unit(indexed["gap"].dropna())
         line = first | {"runs": len(group), "units": len(accuracy)}
         line |= {"accuracy": accuracy.mean(), "sd": accuracy.std(ddof=1), "gap": gap.mean(), "gap_sd": gap.std(ddof=1)}
-        line |= {f: int(group[f].fillna(False).astype(bool).sum()) for f in ("collapsed", "diverged") if f in group}
+        line |= {f: int(group[f].fillna(False).astype(bool).sum()) for f in FAILURES if f in group}
         lines.append(line | ({"seconds": group["seconds"].mean()} if "seconds" in group else {}))
     table = pd.DataFrame(lines)
     return table.sort_values(list(factors), key=_order, ignore_index=True) if factors else table

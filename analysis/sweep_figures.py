@@ -127,7 +127,7 @@ def _panel(ax: Axes, part: pd.DataFrame, seen: View, value: str) -> None:
 
 
 def _failed(part: pd.DataFrame, line: str, level: str) -> "pd.Series[bool]":
-    """Which runs of a cell collapsed or diverged."""
+    """Which runs of a cell collapsed, are underfitted or diverged."""
     runs = part[(part["line"] == line) & (part["level"] == level)]
     flags = [flag for flag in FAILURES if flag in runs]
     return runs[flags].fillna(False).astype(bool).any(axis=1)
@@ -163,7 +163,10 @@ def caption(rows: pd.DataFrame, factors: Sequence[str], factor: str, value: str)
     if value == "accuracy":
         parts.append("The best cell of a panel has a ring. Each panel has its own scale.")
     if any(flag in seen.rows and seen.rows[flag].fillna(False).any() for flag in FAILURES):
-        parts.append("Hollow: some run of the cell collapsed (loss at ln K) or diverged.")
+        parts.append(
+            "Hollow: some run of the cell collapsed (loss at ln K), is underfitted (near ln K, or falling fast), or "
+            "diverged."
+        )
     if seen.settings > LINES:
         parts.append(
             f"Of {seen.settings} settings of the other factors, the {LINES} with most values of {factor}, and of equal "

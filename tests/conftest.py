@@ -105,7 +105,8 @@ def tiny(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of a run on the shapes that takes a fraction of a second."""
     store = tmp_path_factory.mktemp("store")
     small = ["dataset.side=16", "dataset.pixels=16", "dataset.pad=2", "model.width=0.1", "n_per_class=4"]
-    train = [f"{base}{value}" for base in ("", "base.") for value in ("epochs=2", "batch_size=16", "precision=fp32")]
+    short = ("epochs=2", "epoch_updates=0", "batch_size=16", "precision=fp32")
+    train = [f"{base}{value}" for base in ("", "base.") for value in short]
     machine = [f"machine.image_cache={store}", "machine.device=cpu"]
     return ["dataset=folder", f"dataset.root={shapes}", *small, *train, *machine]
 

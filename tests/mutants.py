@@ -112,7 +112,7 @@ MUTANTS = [
         ),
         (
             "every epoch has the same order",
-            'stream("order", config.seed, epoch)',
+            'stream("order", config.seed, number)',
             'stream("order", config.seed)',
             "train",
             "order",
@@ -125,12 +125,36 @@ MUTANTS = [
         "shards",
         (
             "dropout is the same in every epoch",
-            'torch.manual_seed(stream("dropout", self.config.seed, epoch))',
+            'torch.manual_seed(stream("dropout", self.config.seed, number))',
             'torch.manual_seed(stream("dropout", self.config.seed))',
             "plain_loop",
             "",
         ),
         ("a part counts as a whole batch", "* (len(labels) / batch)", "", "gradient", ""),
+    ),
+    *in_(
+        "tlprotocols/training",
+        "underfitting",
+        (
+            "a run near chance is not underfitted",
+            "falls or left > NEAR",
+            "falls and left > NEAR",
+            "train",
+            "underfitted",
+        ),
+        ("a rising loss is underfitted", "return -float(np.polyfit", "return float(np.polyfit", "train", "underfitted"),
+    ),
+    *in_(
+        "tlprotocols",
+        "budget",
+        (
+            "all passes of an epoch are alike",
+            "(first + place, count)",
+            "(first, count)",
+            "budget",
+            "passes",
+        ),
+        ("a pass too few", "math.ceil(recipe.epoch_updates / ", "int(recipe.epoch_updates / ", "budget", "passes"),
     ),
     *in_(
         "tlprotocols/training",

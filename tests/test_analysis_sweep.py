@@ -122,9 +122,11 @@ def test_full_comes_after_numbers_and_scratch_is_named():
     assert "0\nscratch" in [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
 
 
-def test_runs_that_collapsed_are_hollow():
+@pytest.mark.parametrize("mark", ["collapsed", "underfitted", "diverged"])
+def test_runs_that_need_attention_are_hollow_and_counted(mark):
     table = rows({"layers": 5}, {"layers": 6})
-    table.loc[table["layers"] == 6, "collapsed"] = True
+    table.loc[table["layers"] == 6, mark] = True
+    assert sweep.means(prepared(table), ["layers"])[mark].tolist() == [0, 4]
     figure = sweep_figures.draw(prepared(table), ["layers"], "layers", "accuracy", "title")
     hollow = [line for line in figure.axes[0].lines if line.get_color() == "white"]
     assert [np.asarray(line.get_xdata()).tolist() for line in hollow] == [[1.0]]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.test_train import Killed, bits, killed_after, numbers
-from tlprotocols.budget import ends_early, epochs_needed, image_passes, images_of_epoch, updates
+from tlprotocols.budget import ends_early, epochs_needed, image_passes, images_of_epoch, passes_of_epoch, updates
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.lr_schedule import falls_on_plateau
 from tlprotocols.planning.plan import plan
@@ -62,6 +62,65 @@ def weights_after_each_update(config):
     sgd.register_step_post_hook(lambda *_: seen.append([value.clone() for value in bits(net, sgd)]))
     list(fit(net, sgd, config, selected(config, "train", CPU)))
     return seen
+
+
+@pytest.mark.parametrize(
+    ("least", "images", "batch", "by_epoch"),
+    [
+        pytest.param(6, 10, 4, [[10, 10]] * 2, id="two passes of three updates"),
+        pytest.param(7, 10, 4, [[10] * 3] * 2, id="three passes, since two are six updates"),
+        pytest.param(3, 10, 4, [[10]] * 2, id="as many as one pass makes"),
+        pytest.param(2, 10, 4, [[10]] * 2, id="fewer than one pass makes"),
+        pytest.param(3, 10, 16, [[10] * 3] * 2, id="batches larger than the data set"),
+        pytest.param(0, 10, 4, [[10]] * 2, id="no floor"),
+    ],
+)
+def test_an_epoch_of_few_images_has_as_many_passes_as_its_updates_need(plain, least, images, batch, by_epoch):
+    recipe = plain(f"epoch_updates={least}", f"batch_size={batch}", "epochs=2")
+    passes = [passes_of_epoch(recipe, images, epoch) for epoch in range(2)]
+    assert [[count for _, count in epoch] for epoch in passes] == by_epoch
+    assert [number for epoch in passes for number, _ in epoch] == list(range(sum(map(len, by_epoch))))
+    assert image_passes(recipe, images, 2) == sum(map(sum, by_epoch))
+    assert updates(recipe, images, 2) >= 2 * least
+
+
+def test_a_budget_ends_inside_a_pass_of_an_epoch(plain):
+    recipe = plain("epoch_updates=6", "max_updates=10", "batch_size=4")
+    assert epochs_needed(recipe, 10) == 2
+    assert passes_of_epoch(recipe, 10, 1) == [(2, 10), (3, 4)]
+    assert (updates(recipe, 10, 2), image_passes(recipe, 10, 2)) == (10, 34)
+
+
+def test_an_epoch_of_three_passes_is_three_epochs_of_one(cfg):
+    """Bit for bit, after every update, where all that is counted in epochs is three times as long."""
+    always = ("layers=0", "batch_size=5", "dropout=0.3", "augment=crop_flip", "lr.gamma=0.5", "shards=2")
+    few = weights_after_each_update(cfg(*always, "epoch_updates=9", "epochs=2", "lr.step=1", "decay_epochs=1"))
+    many = weights_after_each_update(cfg(*always, "epochs=6", "lr.step=3", "decay_epochs=3"))
+    assert len(few) == len(many) == 24
+    assert all(torch.equal(a, b) for one, other in zip(few, many, strict=True) for a, b in zip(one, other, strict=True))
+
+
+def test_killed_between_epochs_of_several_passes_and_resumed_is_never_stopped(cfg, tmp_path):
+    rows = {}
+    for name in ("whole", "killed"):
+        overrides = ("layers=0", "epochs=4", "epoch_updates=7", "batch_size=5", "dropout=0.3", "curve=true")
+        config = cfg(*overrides, "machine.checkpoint_minutes=0", f"results_dir={tmp_path / name}")
+        if name == "killed":
+            with pytest.raises(Killed):
+                execute(config, advance=killed_after(2))
+        rows[name] = execute(config)
+    assert numbers(rows["whole"]) == numbers(rows["killed"])
+    assert (rows["whole"]["updates"], rows["whole"]["epochs_trained"], rows["whole"]["train_images"]) == (32, 4, 16)
+    (run,) = plan([config]).runs.values()
+    assert run.image_passes == 4 * 2 * 16
+
+
+def test_a_folder_of_few_images_has_a_floor_of_updates(plain):
+    """50 images: 60 updates before there was a floor; 25,000: as many as without one."""
+    for recipe in (plain("dataset=folder"), plain("dataset=folder").base):
+        assert updates(recipe, 50, recipe.epochs) == 960
+    recipe = plain("dataset=folder")
+    assert updates(recipe, 25_000, 30) == updates(dataclasses.replace(recipe, epoch_updates=0), 25_000, 30)
 
 
 @pytest.mark.parametrize("wanted", [1, 4, 5, 7])

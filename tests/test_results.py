@@ -38,6 +38,7 @@ OTHER_IMAGES = {"base": "dataset", "base.dataset": "cifar10"}
 BOTTLENECKS = {"model": "densenet_bc", "model.width": 1}
 OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of the default configuration
     "epochs": 9,
+    "epoch_updates": 200,
     "max_updates": 70,
     "stop_after": 3,
     "batch_size": 65,
@@ -100,6 +101,7 @@ OTHER: dict[str, Any] = {  # another legal value of every factor, beside that of
     "model.se": BOTTLENECKS | {"model.se": "true"},
     "model.checkpoint": BOTTLENECKS | {"model.checkpoint": "true"},
     "base.epochs": 11,
+    "base.epoch_updates": 200,
     "base.max_updates": 70,
     "base.stop_after": 3,
     "base.batch_size": 65,
@@ -162,6 +164,7 @@ SETTINGS = {
     "predictions": "true",
     "classes_shown": "true",
     "sweep": "pets",
+    "tracker": "mlflow",
     "results_dir": "there",
 }
 NEEDS: dict[str, tuple[str, ...]] = {"base.weights": ("base=weights", "base.weights=somewhere")}  # what a setting is of

@@ -73,10 +73,11 @@ def test_protocols_are_named_and_what_follows_from_them_is_left_out(composed):
     assert "high_lr_layers" not in shown
 
 
-def test_a_failed_run_of_a_cell_is_counted(plain):
+@pytest.mark.parametrize("mark", ["collapsed", "underfitted", "diverged"])
+def test_a_failed_run_of_a_cell_is_counted(plain, mark):
     plan, rows = planned([plain(f"seed={i}") for i in range(3)])
-    rows[1]["collapsed"] = True
-    assert "1 collapsed" in printed(terminal.table(plan, rows, 100), 100)
+    rows[1][mark] = True
+    assert f"1 {mark}" in printed(terminal.table(plan, rows, 100), 100)
 
 
 def test_the_progress_of_a_run_is_the_last_line_of_its_log(plain, tmp_path):

@@ -15,6 +15,7 @@ from tlprotocols.training import checkpoints, optimizers, run, transfer
 from tlprotocols.training import loop as train
 from tlprotocols.training.loop import Images, Score, evaluate, fit, memory_budget
 from tlprotocols.training.run import _curve, execute, network, selected
+from tlprotocols.training.underfitting import is_underfitted
 
 CPU = torch.device("cpu")
 MACHINES = ("seconds", "images_per_second", "date", "host", "log", "device")  # what may differ between equal runs
@@ -225,7 +226,36 @@ def test_a_run_at_ln_k_is_called_collapsed(cfg, tmp_path):
     row = execute(cfg("layers=0", "epochs=4", *shrunk, f"results_dir={tmp_path}"))
     assert row["train_loss"] == pytest.approx(math.log(4), abs=0.01)
     assert row["collapsed"]
+    assert not row["underfitted"]
     assert not row["diverged"]
+
+
+LN4 = math.log(4)
+
+
+@pytest.mark.parametrize(
+    ("losses", "learned", "underfitted"),
+    [
+        pytest.param([LN4, 1.3, 1.22, 1.2], 1.2, True, id="near the loss of chance"),
+        pytest.param([LN4, 1.3, 1.22, 1.2], 0.9, False, id="near it with dropout only"),
+        pytest.param([LN4, 0.9, 0.8, 0.8], 1.3, False, id="near it by running means only"),
+        pytest.param([1.3 - 0.1 * epoch for epoch in range(8)], 0.5, True, id="0.2 nats in the last quarter"),
+        pytest.param([1.3 - 0.03 * epoch for epoch in range(8)], 1.0, False, id="0.06 nats in the last quarter"),
+        pytest.param([1.3] * 4 + [0.9] * 4, 0.8, False, id="fell before, and no longer"),
+        pytest.param([1.3 - 0.1 * epoch for epoch in range(8)], 0.1, False, id="little is left to fall"),
+        pytest.param([1.3, 0.4], 0.4, False, id="too few epochs to say how it falls"),
+        pytest.param([1.3, math.nan], 1.3, False, id="diverged, and so marked"),
+    ],
+)
+def test_a_run_is_underfitted_near_chance_or_while_its_loss_falls_fast(losses, learned, underfitted):
+    assert is_underfitted(losses, learned, classes=4) is underfitted
+
+
+def test_a_run_of_two_updates_is_called_underfitted_and_one_of_many_is_not(cfg, tmp_path):
+    few, many = ("epochs=1",), ("epochs=40", "lr.high=0.05", "high_lr_layers=8", "dropout=0", "augment=none")
+    found = [execute(cfg("layers=0", *how, f"results_dir={tmp_path}")) for how in (few, many)]
+    assert [row["underfitted"] for row in found] == [True, False]
+    assert not any(row["collapsed"] for row in found)
 
 
 def test_runs_use_the_first_n_of_their_own_classes(cfg):

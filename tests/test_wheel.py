@@ -16,7 +16,7 @@ from tlprotocols.results import load
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("analysis", "conf", "hydra_plugins", "sweeps", "tlprotocols")
-FILES = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")
+FILES = (*PACKAGES, "results/tiny_imagenet", "pyproject.toml", "README.md", "LICENSE")
 TINY = ("epochs=1", "base.epochs=1", "base.n_per_class=2", "model.width=0.1")
 NARROWED = ("dataset=glyphs", "n_per_class=10,25", "hydra.launcher.dry_run=true")
 Command = Callable[..., str]
@@ -99,7 +99,7 @@ def swept(run: Command, folder: Path) -> Path:
 def test_a_wheel_has_every_file(wheel: Path) -> None:
     found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     files = {path.relative_to(ROOT) for name in PACKAGES for path in (ROOT / name).glob("**/*") if path.is_file()}
-    here = {str(path) for path in files if "__pycache__" not in path.parts}
+    here = {str(path) for path in files if "__pycache__" not in path.parts} | {"analysis/tiny_imagenet/rows.csv"}
     assert found == {f"tlprotocols/{path}" if path.startswith("conf/") else path for path in here}
 
 
@@ -107,11 +107,16 @@ def test_help_and_analysis(run: Command, swept: Path) -> None:
     assert "GROUP=CHOICE" in run("python", "-m", "tlprotocols", "--help")
     assert "first open out/report.html" in run("python", "-m", "analysis", "--results", "results", "--out", "out")
     assert (swept / "out" / "report.html").exists()
+    assert "512" in run(
+        "python", "-c", "import analysis, tlprotocols.results as r; print(len(r.read_rows(analysis.EXAMPLE)))"
+    )
 
 
 def test_sweep_files_of_the_wheel_and_of_ones_own(run: Command, swept: Path) -> None:
     sweeps = run("python", "-c", "import sweeps; print(*sweeps.__path__)").strip()
     assert "plan: cells=32 " in run("python", "-m", "tlprotocols", "-cd", sweeps, "-cn", "fig1_layers", *NARROWED)
+    assert "plan: cells=64 " in run("tlprotocols", "-cd", sweeps, "-cn", "fig1_layers", "hydra.launcher.dry_run=true")
+    assert "plan: cells=64 " in run("tlprotocols-sweeps", "fig1_layers", "hydra.launcher.dry_run=true")
     (swept / "mine").mkdir()
     grid = "hydra: {sweeper: {params: {layers: '4,5', n_per_class: 2}}}\n"
     (swept / "mine" / "depth.yaml").write_text(f"defaults: [config, _self_]\n{grid}")

@@ -8,6 +8,7 @@ them to the driver (launching/driver.py) with a backend: local, slurm or ray.
 import os
 import re
 import sys
+from importlib.util import find_spec
 from typing import Any, cast
 
 import hydra
@@ -59,6 +60,7 @@ def _main() -> None:
     whole_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and leave as one line
     try:
+        sys.argv[1:] = _with_plugins(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         if whole_traceback:
@@ -86,6 +88,24 @@ def _main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _with_plugins(arguments: list[str]) -> list[str]:
+    """The arguments as Hydra's plugins for Optuna and joblib need them.
+
+    Raises:
+        ConfigError: the plugin is not installed, or does not work here.
+    """
+    if "hydra/launcher=joblib" in arguments:  # loky's workers start no processes, and a run is one
+        instead = "say hydra.launcher.workers=N: the default launcher, local, executes N runs at a time"
+        raise ConfigError("hydra/launcher", "joblib", f"does not work here; {instead}")
+    if "hydra/sweeper=optuna" in arguments:
+        if find_spec("hydra_plugins.hydra_optuna_sweeper") is None:
+            legal = "needs its plugin and Optuna 2: pip install 'tlprotocols[optuna]', without the extra recommend"
+            raise ConfigError("hydra/sweeper", "optuna", legal)
+        if not any(argument.startswith("hydra.sweeper.direction=") for argument in arguments):
+            return [*arguments, "hydra.sweeper.direction=maximize"]  # accuracy; the plugin would look for the worst
+    return arguments
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 DATASETS = ("glyphs", "tiny_imagenet", "cifar10", "cifar100", "imagenet", "folder")
 BASES = ("trained", "self", "dataset", "weights", "none")
+TRACKERS = ("mlflow", "wandb", "tensorboard")
 DROPS = ("none", "before_bn", "before_conv")
 DEPTHS = ("all", "all-K")  # of a model: all layers that can be copied or frozen, or all layers at all; all but K
 CLASSES = ("random", "yosinski", "natman", "groups", "drawn", "all")
@@ -93,6 +94,12 @@ class Recipe:
     """How one network is trained, whatever it was copied from."""
 
     epochs: int = factor("passes over the training images; max_updates sets it", low=1, high=10**6)
+    epoch_updates: int = factor(
+        "least updates of an epoch: of few images, it has as many passes as that takes; 0: one pass",
+        low=0,
+        high=10**6,
+        legacy=0,
+    )
     max_updates: int | str = factor(
         "train for exactly so many updates instead; 0: for epochs; bit: by the number of images",
         low=0,
@@ -284,6 +291,7 @@ class Config(Recipe):
     keep_weights: bool = setting("keep the weights of every run, not of base networks alone", legacy=False)
     predictions: bool = setting("keep the predicted probabilities of every image", legacy=False)
     classes_shown: bool = setting("let a dry run print source and target classes (--classes)", legacy=False)
+    tracker: str | None = setting("also write each finished run to this tracker", choices=TRACKERS, legacy=None)
     sweep: str | None = label("a name of your own for the rows of this sweep")
     protocol: str | None = label("the protocol whose values the run has; filled in")
     command: str | None = label("the command line; filled in")

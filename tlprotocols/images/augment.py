@@ -42,7 +42,8 @@ class Draws:
 
 
 def train_draws(config: Config, epoch: int, images: np.ndarray) -> Draws:
-    """Draws for the images with these numbers (N,) in one epoch, uniform over all crops and both directions."""
+    """Draws for the images with these numbers (N,) in one pass over them (an epoch, unless that has several), uniform
+    over all crops and both directions."""
 
     def draw(what: str) -> np.ndarray:
         return uniform(stream(what, config.seed, epoch), images)

@@ -1,7 +1,8 @@
 """A sweep, from its configurations to the table: plan, estimate, announce, execute, report; for every backend."""
 
+import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from operator import attrgetter, itemgetter
@@ -15,11 +16,12 @@ from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import cores, device, memory_bytes
 from tlprotocols.images import forget, source
 from tlprotocols.images.cache import ImageCache, Job, missing_images, repeated_images
-from tlprotocols.launching.backend import Backend
+from tlprotocols.launching.backend import Backend, OnEvent
 from tlprotocols.launching.terminal import Terminal, cautions, footer, size, table
 from tlprotocols.planning.cost import cost
 from tlprotocols.planning.plan import Run, plan, resolved
 from tlprotocols.records import Row, add_sweep, files, show_base_as_run
+from tlprotocols.results import trackers
 
 WORTH_A_LINE = 2.0  # seconds
 MOST_FEATURES = 2**15  # that the head of a network gets
@@ -34,6 +36,8 @@ def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True)
     """
     backend.check()
     _check_settings(configs)
+    if configs[0].tracker:
+        trackers.check(configs[0].tracker)
     results = Path(configs[0].results_dir).expanduser()
     check_folder("results_dir", results, write=False)
     configs = [absolute(config) for config in configs]
@@ -62,7 +66,7 @@ def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True)
             for line in repeated_images(run.config for run in planned.to_run):
                 terminal.print(line)
         with terminal.training(planned) as on_event:
-            ended = backend.execute(planned, costs, on_event)
+            ended = backend.execute(planned, costs, _tracking(on_event, configs[0]))
         if ended is None:
             return None
         failed |= ended
@@ -74,12 +78,47 @@ def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True)
             show_base_as_run(planned.runs[id].config)
         elif row is None and id in planned.running and id not in failed:
             terminal.print(f"running {planned.running[id]}: {planned.name(planned.runs[id])}")
+    for line in _tracked(configs[0], planned.runs):
+        terminal.print(line)
     if table_shown:
         terminal.print(table(planned, rows, terminal.console.width))
         for line in footer(planned, rows):
             terminal.print(line)
     terminal.failures(planned, failed, lambda run: logs(run) + backend.logs(run))
     return rows
+
+
+def _tracking(on_event: OnEvent, config: Config) -> OnEvent:
+    """The same receiver of events, which also lets the tracker write each run that is finished."""
+    if config.tracker is None:
+        return on_event
+
+    def both(what: str, run: Run | None, detail: object) -> None:
+        on_event(what, run, detail)
+        if what == "finished" and run is not None:
+            for line in _tracked(config, [run.id]):
+                on_event("note", None, line)
+
+    return both
+
+
+def _tracked(config: Config, ids: Iterable[str]) -> list[str]:
+    """Let the tracker, if there is one, write these runs as far as they are finished. What it cannot do stops no sweep:
+    a line says so."""
+    if config.tracker is None:
+        return []
+    results = Path(config.results_dir)
+    try:
+        trackers.track(_tracker(config.tracker, results), results, list(ids))
+    except Exception as error:  # of whatever the library does: a server, a disk, a login
+        again = f"python -m tlprotocols.results track {config.tracker} {results}"
+        return [f"tracker={config.tracker}: {type(error).__name__}: {error}; later: {again}"]
+    return []
+
+
+@functools.cache
+def _tracker(name: str, results: Path) -> trackers.Tracker:
+    return trackers.TRACKERS[name](trackers.place_of(name, results))
 
 
 def absolute(config: Config) -> Config:
@@ -143,7 +182,7 @@ def _read_contents(terminal: Terminal, configs: Sequence[Config]) -> None:
 def _check_settings(configs: Sequence[Config]) -> None:
     """Refuse a sweep over what is no factor: such cells are one run, and one of the values would be ignored."""
     for key, about in keys():
-        if about["factor"] or not key.startswith(("machine.", "results_dir")):
+        if about["factor"] or not key.startswith(("machine.", "results_dir", "tracker")):
             continue
         values = list(dict.fromkeys(attrgetter(key)(config) for config in configs))
         if len(values) > 1:

@@ -35,7 +35,7 @@ from tlprotocols.records import Row, files
 
 MEASURED = {"val_top1": "top-1", "val_loss": "val loss", "train_loss": "train loss", "base_top1": "base top-1"}
 GUESS = "a guess that may be ten times too short or too long"
-MARKS = ("collapsed", "diverged", "base_collapsed", "base_diverged")
+MARKS = ("collapsed", "underfitted", "diverged", "base_collapsed", "base_diverged")
 REPLICATES = ("split", "target", "seed", "fold")  # runs that differ in these alone are averaged
 MOST_ROWS = 60  # of a table or a list in a terminal
 

@@ -47,7 +47,7 @@ MEASURED = (  # columns of a row beside its factors, in its order
     ),
     *("epoch_at_least_val_loss", "val_top1_at_least_val_loss", "test_top1_at_least_val_loss"),
     *("epoch_at_best_val_top1", "val_top1_at_best_val_top1", "test_top1_at_best_val_top1"),
-    *("epochs_to_near_best", "epochs_to_first_fall", "collapsed", "diverged"),
+    *("epochs_to_near_best", "epochs_to_first_fall", "collapsed", "underfitted", "diverged"),
     *("features_cached", "trainable_parameters", "peak_memory_mb", "probe_top1", "pixel_mean"),
     *(
         "classes_learned",

@@ -11,6 +11,7 @@ from typing import Any
 from tlprotocols.errors import until_pipe_closes
 from tlprotocols.records import Files, Row, is_running, read_row
 from tlprotocols.results import MEASURED, export, import_rows, load, read_rows, selected
+from tlprotocols.results.trackers import TRACKERS, check, place_of, track
 
 SHOWN = ("run_id", "sweep", "protocol", "dataset", "layers", "n_per_class", "split", "seed", "val_top1", "date")
 KINDS = {"weights": "weights.safetensors", "checkpoints": "checkpoint.safetensors"}
@@ -202,6 +203,10 @@ def _parser() -> argparse.ArgumentParser:
     kinds = [(f"--{kind}", {"action": "store_true", "help": f"delete {kind}"}) for kind in (*KINDS, "caches")]
     command("prune", prune, *kinds, ("--image-cache", {"help": "folder of the decoded images"}), yes)
     command("import", take_in, ("table", {"help": "exported table, whose runs then count as finished"}))
+    tracker = ("tracker", {"choices": list(TRACKERS), "help": "what to write to"})
+    command(
+        "track", copy_to, tracker, ("--to", {"type": Path, "help": "folder of its files; default: RESULTS/TRACKER"})
+    )
     command("export", write, ("to", {"type": Path, "help": "file to write: .csv or .parquet"}), bases)
     return parser
 
@@ -209,6 +214,16 @@ def _parser() -> argparse.ArgumentParser:
 def take_in(args: argparse.Namespace) -> None:
     """Rows of an exported table, which then count as finished."""
     print(f"{import_rows(args.table, args.results)} new rows in {args.results}")
+
+
+def copy_to(args: argparse.Namespace) -> None:
+    """Rows and curves to MLflow, W&B or TensorBoard; a run that is there is not written again."""
+    check(args.tracker)
+    results = Path(args.results).expanduser().absolute()
+    place = (args.to or place_of(args.tracker, results)).expanduser().absolute()
+    ids = [row["run_id"] for row in read_rows(results)]
+    tracker = TRACKERS[args.tracker](place)
+    print(f"{track(tracker, results, ids)} of {len(ids)} runs written -> {place}")
 
 
 def write(args: argparse.Namespace) -> None:

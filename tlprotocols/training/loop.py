@@ -4,13 +4,14 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from tlprotocols.budget import images_of_epoch, updates
+from tlprotocols.budget import images_of_epoch, passes_of_epoch, updates
 from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.hardware import SHARED_BY
 from tlprotocols.images.augment import Draws, centre_draws, crop_and_flip, train_draws
@@ -92,31 +93,30 @@ def fit(
 ) -> Iterator[tuple[int, float]]:
     """Learn, one epoch at a time, after the `done` ones. Yields (epochs done, mean training loss of the epoch).
 
-    Order, crops and dropout of an epoch are functions of (seed, epoch) alone, so that stopping between two epochs
-    and going on in another process changes no bit. With `max_updates` the last epoch is the beginning of one. Stops
-    early if the loss is no longer a number. `losses` are the validation losses of the epochs so far, to which the
-    caller appends: `schedule=plateau` looks at them.
+    Order, crops and dropout of a pass over the images are functions of (seed, number of the pass) alone, so that
+    stopping between two epochs and going on in another process changes no bit. An epoch is one pass, or with
+    `epoch_updates` perhaps several; with `max_updates` the last epoch is the beginning of one. Stops early if the loss
+    is no longer a number. `losses` are the validation losses of the epochs so far, to which the caller appends:
+    `schedule=plateau` looks at them.
     """
     weights = class_weights(train.labels).to(train.device) if config.class_weights == "balanced" else None
     with Gradient(net, config, train.device, weights) as learn:
         for epoch in range(done, config.epochs):
             set_rates(optimizer, config, epoch, losses)
-            order = np.random.Generator(np.random.PCG64(stream("order", config.seed, epoch))).permutation(len(train))
-            order = order[: images_of_epoch(config, len(train), epoch)]
-            draws = train_draws(config, epoch, train.rows[order]).to(train.device)
-            places = torch.from_numpy(order).to(train.labels.device)
             total = torch.zeros((), device=train.device)  # read once an epoch: no waiting for the device before
-            learn.begin(epoch)
-            before = updates(config, len(train), epoch)
-            for update, (crops, labels) in enumerate(_batches(train, places, draws, config), before):
-                if config.schedule == "updates":  # the only one whose rates change inside an epoch
-                    set_rates(optimizer, config, epoch, losses, update)
-                loss = learn(crops, labels)
-                if config.l2_sp:
-                    pull_to_start(optimizer, config.l2_sp)
-                optimizer.step()
-                total.add_(loss, alpha=len(labels))
-            mean = total.item() / len(order)
+            made = count(updates(config, len(train), epoch))
+            for number, images in passes_of_epoch(config, len(train), epoch):
+                learn.begin(epoch, number)
+                for crops, labels in _batches(train, number, images, config):
+                    update = next(made)
+                    if config.schedule == "updates":  # the only one whose rates change inside an epoch
+                        set_rates(optimizer, config, epoch, losses, update)
+                    loss = learn(crops, labels)
+                    if config.l2_sp:
+                        pull_to_start(optimizer, config.l2_sp)
+                    optimizer.step()
+                    total.add_(loss, alpha=len(labels))
+            mean = total.item() / images_of_epoch(config, len(train), epoch)
             yield epoch + 1, mean
             if not math.isfinite(mean):
                 return
@@ -129,17 +129,18 @@ def class_weights(labels: torch.Tensor) -> torch.Tensor:
     return len(labels) / (len(counts) * counts.float())
 
 
-def _batches(
-    train: Images, places: torch.Tensor, draws: Draws, config: Config
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Crops (B, pixels, pixels, 3), or features, and labels (B,) of one epoch; several small batches are gathered and
-    cut at once."""
+def _batches(train: Images, number: int, images: int, config: Config) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Crops (B, pixels, pixels, 3), or features, and labels (B,) of the first so many images of a pass; several small
+    batches are gathered and cut at once."""
+    order = np.random.Generator(np.random.PCG64(stream("order", config.seed, number))).permutation(len(train))[:images]
+    draws = train_draws(config, number, train.rows[order]).to(train.device)
+    places = torch.from_numpy(order).to(train.labels.device)
     size = config.batch_size
     several = size * max(1, CUT_AT_ONCE // (size * 3 * config.dataset.side**2))
     for start in range(0, len(places), several):
         part = slice(start, start + several)
-        images, labels = train[places[part]]
-        crops = cut(images, draws[part], config)
+        stored, labels = train[places[part]]
+        crops = cut(stored, draws[part], config)
         for first in range(0, len(labels), size):
             yield crops[first : first + size], labels[first : first + size]
 

@@ -55,6 +55,7 @@ from tlprotocols.training import (
 from tlprotocols.training.checkpoints import State
 from tlprotocols.training.loop import EVALUATED_AT_ONCE, Images, Score, evaluate, fit
 from tlprotocols.training.memory import peak_memory_mb
+from tlprotocols.training.underfitting import is_underfitted
 
 NEAR = 0.005 + 1e-9  # half a point: an accuracy this much below the best is as good
 COLLAPSED = 0.01  # nats: a training loss this near to ln K is that of a network that never learned
@@ -320,7 +321,9 @@ def _resumed(net: models.Network, optimizer: torch.optim.Optimizer, attempt: Att
 
 def measure(net: models.Network, data: Data, state: State, config: Config) -> Row:
     """The measurements of a trained network, each a column."""
-    train_loss, classes, images = state.curve[-1]["train_loss"], data.classes, len(data.train)
+    losses, classes, images = [point["train_loss"] for point in state.curve], data.classes, len(data.train)
+    train_loss = losses[-1]
+    collapsed = bool(abs(train_loss - math.log(classes)) <= COLLAPSED)
     learned, tested = evaluate(net, config, data.train), evaluate(net, config, data.val)
     return {
         "train_loss": train_loss,
@@ -333,7 +336,8 @@ def measure(net: models.Network, data: Data, state: State, config: Config) -> Ro
         **_test(net, data.test, config),
         **(_curve(state.curve, config) if config.watched else {}),
         **(best_epochs.columns(state.curve) if config.curve else {}),
-        "collapsed": bool(abs(train_loss - math.log(classes)) <= COLLAPSED),
+        "collapsed": collapsed,
+        "underfitted": not collapsed and is_underfitted(losses, learned.loss, classes),
         "diverged": not _finite(net, train_loss, learned.loss, tested.loss),
         "features_cached": config.caches_features,
         "trainable_parameters": sum(value.numel() for value in net.parameters() if value.requires_grad),

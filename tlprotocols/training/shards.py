@@ -64,11 +64,13 @@ class Gradient:
     def __exit__(self, *exception: object) -> None:
         self.threads.shutdown()
 
-    def begin(self, epoch: int) -> None:
-        """Training mode, the layers that learn in this epoch, and its dropout, a function of (seed, epoch) alone."""
-        torch.manual_seed(stream("dropout", self.config.seed, epoch))
+    def begin(self, epoch: int, number: int | None = None) -> None:
+        """Training mode, the layers that learn in this epoch, and the dropout of a pass over the images, a function of
+        (seed, number of the pass) alone; without a number, the pass is the epoch."""
+        number = epoch if number is None else number
+        torch.manual_seed(stream("dropout", self.config.seed, number))
         for shard, draw in enumerate(self.draws, 1):
-            draw.manual_seed(stream("dropout", self.config.seed, epoch, shard))
+            draw.manual_seed(stream("dropout", self.config.seed, number, shard))
         for net in self.nets:
             freeze(net, self.config.frozen(epoch))
             net.train()

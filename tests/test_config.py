@@ -295,6 +295,9 @@ def test_a_number_inside_its_range_is_taken(
         ("layers=[1,2]", "layers=[1, 2]: must be a whole number"),
         ("n_per_class=0", "n_per_class=0: must be a whole number of at least 1, or full"),
         ("n_per_class=Full", "n_per_class=Full: must be a whole number of at least 1, or full"),
+        ("protocol=nan", "protocol=nan: must be one of bit, commonly_used, "),
+        ("recipe=3.5", "recipe=3.5: must be one of boost2018, "),
+        ("base=dataset base.dataset=7", "base.dataset=7: must be one of cifar10, "),
         ("lr.high=inf", "lr.high=inf: must be a number"),
         ("lr.high=nan", "lr.high=nan: must be a number"),
         ("lr=0.1", "lr=0.1: is a group of keys"),
@@ -416,3 +419,9 @@ def test_no_recipe_sets_what_config_yaml_sets_after_it():
     assert "layers" in own
     for file in (*(CONF / "recipe").rglob("*.yaml"), *(CONF / "model").glob("*.yaml")):
         assert not of(file) & own, file.name
+
+
+def test_a_number_where_a_file_is_chosen_is_refused_in_a_line(command):
+    ended = command("protocol=1", "hydra.launcher.dry_run=true")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert ended.stderr.startswith("protocol=1: must be one of bit, commonly_used, ")

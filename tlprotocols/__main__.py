@@ -13,12 +13,13 @@ from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlprotocols import __version__
-from tlprotocols.config.compose import CONF, explained, full_name
+from tlprotocols.config.compose import CONF, check_choice, explained, full_name
 from tlprotocols.config.validate import build
 from tlprotocols.errors import ConfigError, RunsFailed, until_pipe_closes
 
@@ -61,6 +62,8 @@ def _main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and leave as one line
     try:
         sys.argv[1:] = _with_plugins(sys.argv[1:])
+        for override in OverridesParser.create().parse_overrides([text for text in sys.argv[1:] if _is_choice(text)]):
+            check_choice(override)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         if whole_traceback:
@@ -88,6 +91,11 @@ def _main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _is_choice(argument: str) -> bool:
+    """Whether an argument may choose a file of a group of conf/."""
+    return "=" in argument and (CONF / argument.lstrip("+").partition("=")[0].partition("@")[0]).is_dir()
 
 
 def _with_plugins(arguments: list[str]) -> list[str]:

@@ -50,6 +50,21 @@ def full_name(override: str) -> str:
     return f"dataset@{override}" if override.startswith("base.dataset=") else override
 
 
+def check_choice(override: Override) -> Override:
+    """The override itself.
+
+    Raises:
+        ConfigError: it chooses a file of conf/ by a number, which Hydra answers with a traceback.
+    """
+    group = override.key_or_group
+    chosen = override.type is not OverrideType.DEL and not override.is_sweep_override() and (CONF / group).is_dir()
+    if chosen and isinstance(override.value(), bool | int | float):
+        choices = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
+        key, value = override.package or group, str(override.input_line).partition("=")[2]
+        raise ConfigError(key, value, f"must be one of {choices}")
+    return override
+
+
 @dataclass(frozen=True)
 class Template:
     """What a choice of config groups comes to, before single values are set."""
@@ -96,7 +111,8 @@ class Composer:
 
     def _parse(self, override: str) -> Override:
         if override not in self.parsed:
-            (self.parsed[override],) = self.parser.parse_overrides([full_name(override)])
+            (found,) = self.parser.parse_overrides([full_name(override)])
+            self.parsed[override] = check_choice(found)
         return self.parsed[override]
 
     def _template(self, chosen: tuple[str, ...]) -> Template:

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from analysis.contrasts import ALPHA, VERDICTS, Contrast, decide
-from analysis.frame import Missing
-from analysis.plested2019 import STUDY
+from analysis.frame import Missing, cells
+from analysis.plested2019 import STUDY, experiments
 from analysis.plested2019.contrasts import PRIMARY
+from analysis.plested2019.experiments import COMMON, OPTIMAL
+from analysis.plested2019.seen_before import statistics
 from tests import synthetic
 
 
@@ -114,3 +116,20 @@ def test_what_would_decide_is_a_range_from_the_pooled_to_the_own_spread():
     assert low < high
     alone = str(decide([noisy], None).iloc[0]["more_data"])
     assert re.search(r"(\d+) if it is the margin", alone)
+
+
+def test_what_the_first_miniature_showed_is_measured_by_unit():
+    rows = STUDY.rows(synthetic.table(synthetic.paper, splits=2, sizes=(10, 25)))
+    found = {(name, n): values for name, n, values in statistics(rows)}
+    name = "accuracy: optimal (Table 2) minus commonly used"
+    wide = cells(experiments.protocols(rows), "protocol")
+    for n in (10, 25):
+        assert found[name, str(n)].tolist() == (wide[n, OPTIMAL] - wide[n, COMMON]).tolist()
+        default, of = (
+            found["accuracy: default minus commonly used", str(n)],
+            "accuracy: default minus optimal (Table 2)",
+        )
+        assert (default - found[of, str(n)]).tolist() == pytest.approx(found[name, str(n)].tolist())
+        both = experiments.freeze(rows).query(f"n_per_class == {n}").pivot_table("accuracy", "unit", "freeze")
+        assert found["accuracy: 4 frozen minus none", str(n)].mean() == pytest.approx((both[4] - both[0]).mean())
+    assert found["gap: slope over layers at the high rate", "10"].notna().all()

@@ -49,6 +49,8 @@ IMAGES = {  # of every study
     "plested2019": {"imagenet"},
     "tiny_plested2019": {"tiny_imagenet"},
     "tiny_plested2019_2": {"tiny_imagenet"},
+    "tiny_plested2019_large": {"tiny_imagenet"},
+    "fig5_none_or_four": {"glyphs"},
     "yosinski2014": {"imagenet"},
     "tiny_yosinski2014": {"tiny_imagenet"},
     "densenet_transfer": {"cifar10"},

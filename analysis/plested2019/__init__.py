@@ -30,7 +30,10 @@ STUDY = Study(
         "The paper trained AlexNet on halves of ImageNet’s 1000 classes. Where our runs use a different setup (see "
         "Provenance), compare trends, not values."
     ),
-    varied=("layers", "freeze", "n_per_class", "split", "target", "seed", "high_lr_layers", "decay_epochs"),
+    varied=(
+        *("layers", "freeze", "n_per_class", "split", "target", "seed", "high_lr_layers", "decay_epochs"),
+        "test_per_class",  # the same networks, measured on more images
+    ),
     unit=("split", "target"),
     figures=FIGURES,
     tables=(CONTRASTS, TABLE1, AVERAGES, TABLE2, SELECTION),

@@ -15,8 +15,21 @@ from benchmarks.tables import Tables, markdown, shown
 from benchmarks.timing import machine
 from tlprotocols.launching.worker import ONE_THREAD
 
-NAMES = ("step", "data", "plan", "load", "growth", "features", "sweep", "tiny_sweep", "techniques", "hybrid", "gpu")
-REPEATED = ("features", "sweep", "tiny_sweep", "techniques", "hybrid")
+NAMES = (
+    "step",
+    "data",
+    "plan",
+    "load",
+    "growth",
+    "features",
+    "sweep",
+    "tiny_sweep",
+    "techniques",
+    "hybrid",
+    "densenet",
+    "gpu",
+)
+REPEATED = ("features", "sweep", "tiny_sweep", "techniques", "hybrid", "densenet")
 
 
 def main() -> None:

@@ -12,7 +12,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import data, features, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep, variants
+from benchmarks import (
+    data,
+    densenet,
+    features,
+    gpu,
+    growth,
+    hybrid,
+    load,
+    plan,
+    step,
+    sweep,
+    techniques,
+    tiny_sweep,
+    variants,
+)
 from benchmarks.__main__ import NAMES
 from benchmarks.tables import markdown, shown
 from tlprotocols import hardware
@@ -57,7 +71,7 @@ def test_every_benchmark_is_named():
     assert set(NAMES) == {module.__name__.removeprefix("benchmarks.") for module in MODULES}
 
 
-MODULES = (data, features, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep)
+MODULES = (data, densenet, features, gpu, growth, hybrid, load, plan, step, sweep, techniques, tiny_sweep)
 
 
 def test_step():
@@ -83,6 +97,20 @@ def test_hybrid():
     assert memory["A+B+C"] < 0.85 * memory["A+B"]
     assert {row["printed, CIFAR-100"] for row in table(tables, "hybrid: checkpointing")} == {0.434, 1.269}
     assert len(table(tables, "hybrid: time")) == 5
+
+
+def test_densenet(monkeypatch):
+    cached, frozen = "(e) frozen, features cached, 32", "(e) frozen, not cached, 32"
+    chosen = {name: how for name, how in densenet.CONDITIONS.items() if name.endswith("32")}
+    monkeypatch.setattr(densenet, "CONDITIONS", chosen)
+    monkeypatch.setattr(densenet, "RATIOS", (("(i) all layers learn, 32", frozen, "10"), (frozen, cached, "")))
+    monkeypatch.setattr(densenet, "MANY_CACHED", 201)
+    tables = densenet.measure()
+    memory = {row["condition"]: row["peak memory, MB"] for row in table(tables, "densenet: an epoch")}
+    assert memory[cached] == memory[frozen] < memory["(j) last block learns, 32"] < memory["(i) all layers learn, 32"]
+    learning, cached = table(tables, "densenet: ratios")
+    assert learning["printed"] == "10"
+    assert cached["ratio"] > 3
 
 
 def test_the_limit_has_every_convolution_and_product_of_a_step():

@@ -22,7 +22,7 @@ def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = 
     `setting` names the factors of a setting. The units are those that most settings ran on, as many as any setting has.
 
     Raises:
-        Missing: the rows have no such size, or no column `value`.
+        Missing: the rows have no such size, none with values of the whole setting, or no column `value`.
     """
     if value not in rows:
         raise Missing(f"The table has no column {value}.")
@@ -31,6 +31,8 @@ def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = 
     wide: pd.DataFrame = by_unit(
         pick(rows, n_per_class=size).pivot_table(value, ["unit", "seed"], setting, aggfunc="mean")
     )
+    if wide.empty:
+        raise Missing(f"No finished runs with n_per_class={size} and values of {', '.join(setting)}.")
     covered = wide.notna()
     widest = covered.loc[:, covered.sum() == covered.sum().max()]
     units = np.array(widest.T.value_counts().index[0])  # the most frequent column

@@ -69,7 +69,7 @@ class Study:
         return not self.beside
 
     def rows(self, table: pd.DataFrame) -> Rows:
-        """The rows of this study, with four more columns.
+        """The rows of this study, with four more columns, and an empty one for each varied factor that no row has.
 
         `accuracy` is in percent, on test images where there are some; `gap` is validation minus training loss in nats;
         `unit` numbers the units from 0.
@@ -91,7 +91,8 @@ class Study:
             raise Missing(f"The table has no rows with {self.query}.")
         old = {key: value for key, value in legacy_values().items() if key in candidates and value is not None}
         group = _largest_group(candidates.fillna(old), self._fixed(table.columns))  # left out where it cannot matter
-        rows = candidates.loc[group.index].copy()
+        absent = [name for name in self.varied if name not in table]  # of a table older than the factor, or without it
+        rows = candidates.loc[group.index].assign(**dict.fromkeys(absent, None))
         rows["accuracy"] = 100 * _reported(rows)
         rows["val_accuracy"] = 100 * rows["val_top1"]  # what settings are chosen by
         rows["gap"] = rows["val_loss"] - rows["train_loss"]

@@ -22,8 +22,10 @@ from analysis.plested2019 import STUDY, experiments
 from analysis.plested2019.figures import FIG1, FIG3, FIG6, FIGURES, LAYER_LEVELS
 from analysis.studies import STUDIES
 from tests import synthetic, synthetic_boost
+from tlprotocols.results import load
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+RESULTS = Path(__file__).parents[1] / "results"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"),
@@ -127,6 +129,32 @@ def test_partial_table(table: pd.DataFrame, tmp_path: Path):
     assert page.count("Not available: ") >= 4
     with pytest.raises(Missing, match="high_lr_layers"):
         FIG3.draw(STUDY.rows(part))
+
+
+COMMITTED = {
+    "tiny_imagenet": "plested2019",
+    "tiny_imagenet_2": "plested2019",
+    "tiny_imagenet_to_cifar10": "",
+    "tiny_yosinski2014": "yosinski2014",
+    "tiny_boost2018": "boost2018",
+    "tiny_densenet_transfer": "densenet_transfer",
+    "tiny_hybrid_densenet": "hybrid_densenet",
+}
+
+
+@pytest.mark.parametrize("folder", sorted(file.parent.name for file in RESULTS.glob("*/rows.csv")))
+def test_committed_rows_have_the_report_of_their_study(folder: str):
+    found = report.collect(load(RESULTS / folder / "rows.csv"), STUDIES)
+    assert COMMITTED[folder] in {part.study.name for part in found.parts} | {""}
+
+
+@pytest.mark.parametrize(("folder", "name"), [pair for pair in COMMITTED.items() if pair[1]])
+def test_a_factor_that_no_row_has_is_an_empty_column(folder: str, name: str):
+    (study,) = (study for study in STUDIES if study.name == name)
+    table = load(RESULTS / folder / "rows.csv")
+    for factor in set(study.varied) - {"layers", *study.unit, *re.findall(r"[a-z_.]+", study.query)}:
+        rows = study.rows(table.drop(columns=factor, errors="ignore"))
+        assert rows[factor].isna().all(), factor
 
 
 def test_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

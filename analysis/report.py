@@ -183,7 +183,7 @@ def write(report: Report, out: Path) -> list[Path]:
 def html(report: Report) -> str:
     """The page."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"effect": effect, "records": records, "shown": shown, "zip": zip}
+    environment.globals |= {"effect": effect, "numeric": numeric, "records": records, "shown": shown, "zip": zip}
     environment.filters["p"] = p_value
     template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
     return template.render(report=report)
@@ -198,6 +198,11 @@ def shown(table: pd.DataFrame, columns: Sequence[str] = ()) -> dict[str, list[st
     """The texts of these columns by heading, intervals merged into the column before; no columns means all."""
     names = [name for name in columns or table.columns if name in table and not name.endswith(("low", "high"))]
     return {name.replace("_", " "): _texts(table, name) for name in names}
+
+
+def numeric(texts: Sequence[str]) -> bool:
+    """Whether a column has numbers, with intervals or without, which stand to the right; texts stand to the left."""
+    return any(texts) and all(re.match(r"[-+<]?\d|$|full$", text) for text in texts)
 
 
 def _texts(table: pd.DataFrame, name: str) -> list[str]:

@@ -166,6 +166,15 @@ def test_multiply_adds_are_those_of_the_layers(plain, model):
     assert MODELS[model].multiply_adds(side, width) == pytest.approx(counted.get_total_flops() / 4, rel=0.15)
 
 
+@pytest.mark.parametrize("model", [*MODELS, "densenet_bc model.depth=22", "densenet_bc model.se=true"])
+def test_parameter_tensors_are_counted(plain, model):
+    name, *options = model.split()
+    config = plain(f"model={name}", *options, f"dataset.side={pixels(name)}", f"dataset.pixels={pixels(name)}")
+    with torch.device("meta"):
+        tensors = list(built(plain, name, *options, side=pixels(name)).parameters())
+    assert config.model.spec.tensors(**config.model.options) == len(tensors)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_cost_is_guessed_and_the_help_lists_it(plain, model):
     config = plain(f"model={model}", f"dataset.side={pixels(model)}", f"dataset.pixels={pixels(model)}")

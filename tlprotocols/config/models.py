@@ -80,6 +80,9 @@ class ModelSpec:
     stages: tuple[str, ...]  # input first; the last one is always new
     pixels: tuple[int, int]  # least and most side of an input
     multiply_adds: Callable[..., float]  # of a forward pass of one image, by pixels, width and the options
+    tensors: Callable[
+        ..., int
+    ]  # its parameters' number of tensors, by the options; the operations of an update go with it
     width: tuple[float, float] = (1, 1)  # least and most
     batch_norm: bool = False  # some stage has running statistics, and its output depends on the whole batch
     by_pixels: str | None = None  # first stage whose number of weights depends on the pixels
@@ -88,13 +91,15 @@ class ModelSpec:
     parts: Mapping[str, str] = field(default_factory=dict)  # of a network of torchvision's, by stage
 
 
-def _torchvision(parts: Parts, multiply_adds: float, least: int, most: int = 512, **more: Any) -> ModelSpec:
-    """A network of torchvision's, with its multiply-adds at 224 pixels."""
+def _torchvision(
+    parts: Parts, multiply_adds: float, tensors: int, least: int, most: int = 512, **more: Any
+) -> ModelSpec:
+    """A network of torchvision's, with its multiply-adds at 224 pixels and its number of parameter tensors."""
 
     def at(pixels: int, width: float) -> float:
         return multiply_adds * (pixels / 224) ** 2
 
-    return ModelSpec("torchvision", tuple(parts), (least, most), at, parts=parts, **more)
+    return ModelSpec("torchvision", tuple(parts), (least, most), at, lambda: tensors, parts=parts, **more)
 
 
 def _densenet_bc(pixels: int, width: float, depth: int = 100, growth: int = 12, **_: object) -> float:
@@ -111,12 +116,13 @@ def _densenet_bc(pixels: int, width: float, depth: int = 100, growth: int = 12, 
 
 
 MODELS = {
-    "alexnet": _torchvision(ALEXNET, 714e6, 63, dropout_inside=True),
+    "alexnet": _torchvision(ALEXNET, 714e6, 16, 63, dropout_inside=True),
     "caffenet": ModelSpec(
         "caffenet",
         tuple(ALEXNET),
         (55, 512),
         lambda pixels, width: 724e6 * (pixels / 227) ** 2,
+        lambda: 16,
         by_pixels="fc6",
         dropout_inside=True,
     ),
@@ -125,6 +131,7 @@ MODELS = {
         tuple(ALEXNET),
         (16, 96),
         lambda pixels, width: 45e6 * (pixels / 32) ** 2 * width**2,
+        lambda: 16,
         (0.05, 4),
         by_pixels="fc6",
         dropout_inside=True,
@@ -134,23 +141,27 @@ MODELS = {
         ("conv1", "conv2", "fc"),
         (8, 96),
         lambda pixels, width: (2.5e6 * width + 13e6 * width**2) * (pixels / 32) ** 2,
+        lambda: 6,
         (0.05, 4),
         by_pixels="fc",
     ),
-    "vgg16": _torchvision(VGG16, 15470e6, 32, dropout_inside=True),
-    "resnet18": _torchvision(RESNET18, 1814e6, 16, batch_norm=True),
-    "resnet50": _torchvision(RESNET50, 4089e6, 16, batch_norm=True),
-    "densenet121": _torchvision(DENSENET, 2834e6, 29, batch_norm=True),
-    "mobilenet_v3_small": _torchvision(MOBILENET_V3_SMALL, 57e6, 16, batch_norm=True),
-    "efficientnet_b0": _torchvision(EFFICIENTNET_B0, 386e6, 16, batch_norm=True),
-    "convnext_tiny": _torchvision(CONVNEXT_TINY, 4456e6, 32),
-    "vit_b_16": _torchvision(VIT_B_16, 17564e6, 224, 224),
-    "swin_t": _torchvision(SWIN_T, 4491e6, 32),
+    "vgg16": _torchvision(VGG16, 15470e6, 32, 32, dropout_inside=True),
+    "resnet18": _torchvision(RESNET18, 1814e6, 62, 16, batch_norm=True),
+    "resnet50": _torchvision(RESNET50, 4089e6, 161, 16, batch_norm=True),
+    "densenet121": _torchvision(DENSENET, 2834e6, 364, 29, batch_norm=True),
+    "mobilenet_v3_small": _torchvision(MOBILENET_V3_SMALL, 57e6, 142, 16, batch_norm=True),
+    "efficientnet_b0": _torchvision(EFFICIENTNET_B0, 386e6, 213, 16, batch_norm=True),
+    "convnext_tiny": _torchvision(CONVNEXT_TINY, 4456e6, 182, 32),
+    "vit_b_16": _torchvision(VIT_B_16, 17564e6, 152, 224, 224),
+    "swin_t": _torchvision(SWIN_T, 4491e6, 173, 32),
     "densenet_bc": ModelSpec(
         "densenet_bc",
         DENSENET_BC,
         (16, 96),
         _densenet_bc,
+        lambda depth=100, se=False, **_: (
+            11 + (depth - 4) // 2 * (10 if se else 6)
+        ),  # 3 blocks of (depth - 4) / 6 layers
         batch_norm=True,
         options=("depth", "growth", "drop_channel", "se", "checkpoint"),
     ),

@@ -12,6 +12,10 @@ from tlprotocols.planning.plan import Plan, Run
 from tlprotocols.records import Row, recent_rows
 
 GUESSED_MACS = {"cpu": 50e9, "cuda": 50e12}  # multiply-adds a second of a forward pass; a training pass takes three
+GUESSED_CALLS = {
+    "cpu": 60e-6,
+    "cuda": 120e-6,
+}  # seconds an update of each parameter tensor takes, however few its values
 GUESSED_HEAD = 20e3  # images a second that a last stage is trained with, on cached features
 ROWS_READ = 500  # newest rows of a results folder that the throughput is taken from
 OPTIONS = sorted({name for spec in MODELS.values() for name in spec.options})  # of all networks, keys of `model`
@@ -91,6 +95,7 @@ def guess(config: Config) -> float:
 
 
 def _guess_whole(config: Config) -> float:
-    model = config.model
+    model, kind = config.model, device(config.machine)
     multiply_adds = model.spec.multiply_adds(config.dataset.input_pixels, model.width, **model.options)
-    return GUESSED_MACS[device(config.machine)] / (3 * multiply_adds)
+    update = config.batch_size * 3 * multiply_adds / GUESSED_MACS[kind]
+    return config.batch_size / (update + model.spec.tensors(**model.options) * GUESSED_CALLS[kind])

@@ -142,6 +142,17 @@ def test_a_protocol_of_ones_own_may_inherit_and_set_keys_of_groups(tmp_path):
         compose(["protocol=hotter", "layers=7"])
 
 
+def test_a_recipe_of_ones_own_may_set_any_key(tmp_path):
+    (tmp_path / "recipe").mkdir()
+    text = "# @package _global_\ndefaults: [glyphs, _self_]\nlayers: 3\ndecay_epochs: 7\ncurve: true\nbase: {seed: 4}\n"
+    (tmp_path / "recipe" / "mine.yaml").write_text(text)
+    compose = composer(config_dir=str(tmp_path))
+    config = compose(["recipe=mine"])
+    assert (config.layers, config.decay_epochs, config.curve, config.base.seed) == (3, 7, True, 4)
+    assert compose(["recipe=mine", "layers=5"]).layers == 5
+    assert compose(["recipe=mine", "protocol=scratch"]).layers == 0
+
+
 @pytest.mark.parametrize("override", ["~freeze", "~layers", "layers='0'"])
 def test_a_protocol_and_a_key_that_is_gone_are_one_line(composed, override):
     assert refused(composed, "protocol=scratch", override)

@@ -35,6 +35,8 @@ def _main() -> None:
             print(f"{part.study.name}: {count} claims {verdict}")
     for name, reason in collected.silent.items():
         print(f"no section on {name}: {reason}")
+    if collected.without_rows:
+        print(f"no runs of the studies {', '.join(collected.without_rows)}")
     print(f"{len(written)} files -> {args.out}, first open {args.out / 'report.html'}")
 
 

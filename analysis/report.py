@@ -90,7 +90,8 @@ class Report:
     rows: int
     rows_in_no_study: int  # of a paper
     selection: str
-    silent: dict[str, str]  # studies that the rows do not speak to, and why
+    silent: dict[str, str]  # studies of which there are rows that do not speak to them, and why
+    without_rows: tuple[str, ...]  # studies
 
     @property
     def sections(self) -> tuple[StudyReport, ...]:
@@ -116,13 +117,15 @@ def collect(
     shown = [part for part in papers if part.study.name in heard or heard & set(part.study.beside)]
     own = _collect(sweep_figures.study(table, pd.DataFrame() if curves is None else curves), table, selection)
     used = {row for part in shown for row in part.used}
+    absent = [part for part in papers if part not in shown and part.study.reads_results]
     silent = {
         part.study.name: next(iter(part.missing.values()), "no claim can be tested")
-        for part in papers
-        if part not in shown and part.study.reads_results
+        for part in absent
+        if "rows" not in part.missing
     }
+    without_rows = tuple(part.study.name for part in absent if "rows" in part.missing)
     left = len(table) - len(used) if shown else 0
-    return Report(tuple(shown), own, len(table), left, selection, silent)
+    return Report(tuple(shown), own, len(table), left, selection, silent, without_rows)
 
 
 def _speaks(part: StudyReport) -> bool:

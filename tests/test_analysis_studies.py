@@ -102,7 +102,7 @@ def test_files_of_studies_do_not_collide(table: pd.DataFrame, tmp_path: Path):
 
 def test_a_study_without_rows_says_so(table: pd.DataFrame):
     collected = report.collect(table.query("dataset == 'imagenet'"), (WIDTH_STUDY,))
-    assert list(collected.silent.values()) == ["The table has no rows with dataset == 'cifar10'."]
+    assert (collected.silent, collected.without_rows) == ({}, (WIDTH_STUDY.name,))
     assert [part.study.name for part in collected.sections] == ["sweep"]
 
 

@@ -93,7 +93,9 @@ def test_one_run_per_cell_has_points_without_intervals_and_says_so(tmp_path: Pat
     rows(*FIRST, splits=1).to_csv(tmp_path / "table.csv", index=False)
     monkeypatch.setattr(sys, "argv", ["analysis", "--results", f"{tmp_path}/table.csv", "--out", f"{tmp_path}/out"])
     main()
-    assert "no section on plested2019: No finished runs with" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no section on plested2019: No finished runs with" in said
+    assert "no runs of the studies yosinski2014, densenet_transfer" in said
     written = {file.name for file in (tmp_path / "out").iterdir()}
     assert {"sweep_by_layers.png", "sweep_by_n_per_class.svg", "sweep_gap.svg", "sweep_cells.csv"} <= written
     assert not {name for name in written if name.startswith(("fig", "yosinski", "claims"))}

@@ -122,7 +122,7 @@ def test_a_folder_without_val_holds_out_the_last_images(composed, make_shapes, t
 
 def test_too_few_images_to_hold_out_names_the_class(composed, make_shapes, tmp_path):
     root = make_shapes(tmp_path / "tree", ("ant", "bee")) / "train"
-    with pytest.raises(ConfigError, match=r"^dataset.val_per_class=12: class ant has 12 images"):
+    with pytest.raises(ConfigError, match=r"^dataset.val_per_class=12: class ant has 12 images: give 11 or less"):
         folder(composed, root, "dataset.val_per_class=12")
 
 

@@ -18,7 +18,7 @@ def test_a_report_of_images_that_are_as_they_should_be(shapes, command):
     ended = command(str(shapes), module="tlprotocols.images")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "8 classes, 128 images" in ended.stdout
-    assert "train 96 images, 12 to 12 a class" in ended.stdout
+    assert "train 96 images, 12 a class" in ended.stdout
     assert "shorter sides from 16 to 3" in ended.stdout
     assert "unequal" not in ended.stdout
 

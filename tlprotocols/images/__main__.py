@@ -77,8 +77,8 @@ def _counts(found: ImageFiles) -> list[str]:
     for part, counts in found.counts.items():
         few, many = min(counts), max(counts)
         names = [found.classes[counts.index(count)] for count in (few, many)]
-        unequal = "" if few == many else f" ({names[0]} to {names[1]})"
-        lines.append(f"{part:6}{sum(counts)} images, {few} to {many} a class{unequal}")
+        each = f"{few} a class" if few == many else f"{few} to {many} a class ({names[0]} to {names[1]})"
+        lines.append(f"{part:6}{sum(counts)} images, {each}")
     few, many = min(found.counts["train"]), max(found.counts["train"])
     if many >= UNEQUAL * few:
         lines.append(

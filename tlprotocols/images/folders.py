@@ -260,15 +260,15 @@ def _any_tree(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...]
         raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
     _check_parts(root, tree, classes)
     found, held = [kept(_images_in(tree / name)) for name in classes], dataset.val_per_class
-    for name, files in zip(classes, found, strict=True):
-        if len(files) <= held:
-            raise ConfigError(
-                "dataset.val_per_class",
-                held,
-                f"class {name} has {len(files)} images: give a lower one, more images, or a folder val/"
-                if files
-                else f"class {name} has 0 images: add some, or remove its folder",
-            )
+    few, name = min((len(files), name) for name, files in zip(classes, found, strict=True))
+    if few <= held:
+        raise ConfigError(
+            "dataset.val_per_class",
+            held,
+            f"class {name} has {few} images: give {few - 1} or less, more images, or a folder val/"
+            if few > 1
+            else f"class {name} has {few} images: add some, or remove its folder",
+        )
     return tuple(classes), {"train": [f[:-held] for f in found], "val": [f[-held:] for f in found]}
 
 

@@ -344,9 +344,9 @@ MUTANTS = [
         "tlprotocols/launching",
         "ready",
         (
-            "a run is tried three times",
-            "        self.retried.add(run.id)\n",
-            "        self.retried ^= {run.id}\n",
+            "a run whose process died is not tried again",
+            "if run.id in self.retried:",
+            "if run.id not in self.retried:",
             "sweep faults",
             "twice or death",
         ),

@@ -108,7 +108,9 @@ def test_difference_of_best_levels():
 def test_equivalence_is_two_one_sided_tests():
     close, far = pd.Series([0.1, -0.1, 0.05, 0.0]), pd.Series([3.0, 3.1, 2.9, 3.0])
     assert evidence.equivalent(close, "", 0, 1).p_for < 0.001
-    assert evidence.equivalent(far, "", 0, 1).p_against < 0.001
+    for outside in (far, -far):  # inside means above the lower limit and below the upper one
+        assert evidence.equivalent(outside, "", 0, 1).p_against < 0.001
+        assert evidence.equivalent(outside, "", 0, 1).p_for > 0.999
     assert evidence.equivalent(far, "", 3, 1).p_for < 0.001
     assert evidence.equivalent(pd.Series([-3.0, 3.0, 1.0, -1.0]), "", 0, 1).p > 0.05
 

@@ -71,7 +71,7 @@ def test_overlapping_submissions_return_at_once_and_run_each_run_once(tlp: Comma
     assert status.count(" in job ") == 3, status
     assert "plan: cells=2 runs=2 finished=0 running=2 failed=0 to_run=0" in status
     at_once = [tlp.start(*SLURM, "layers=5,6"), tlp.start(*SLURM, "layers=6,5")]
-    printed = "".join(process.communicate(timeout=120)[0] for process in at_once)
+    printed = "".join(process.communicate(timeout=240)[0] for process in at_once)
     assert printed.count("submitted 1 in 1 tasks") == 1, printed
     assert [process.returncode for process in at_once] == [0, 0]
     until(lambda: len(load(tlp.results)) == 3)
@@ -152,7 +152,7 @@ def test_a_base_that_is_lost_while_runs_wait_is_trained_again_before_them(tlp: C
     until(lambda: len(list((tlp.results / "slurm").glob("*_submission.sh"))) == 4)
     for job in held:
         tlp.ask("scontrol", "release", job)
-    printed = process.communicate(timeout=120)[0]
+    printed = process.communicate(timeout=240)[0]
     assert process.returncode == 0, printed
     assert re.findall(r"submitted \d+", printed) == ["submitted 1"], "the queued runs waited for the new base"
     assert len(load(tlp.results)) == 3
@@ -178,7 +178,7 @@ def build_frozen(tlp: CommandLine, *overrides: str) -> Config:
 
 
 def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
-    sweep = ["layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "model.width=3"]
+    sweep = ["layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "epoch_updates=0", "model.width=3"]
     sweep += ["hydra.launcher.mem_gb=1.6", "hydra.launcher.pack_minutes=0"]
     tlp.slurm(*sweep, "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
     by_n = {}
@@ -189,7 +189,7 @@ def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
     (tlp.results / "runs" / by_n[5] / "checkpoint.safetensors" / "in the way").mkdir(parents=True)
     process = tlp.start(*SLURM, *sweep)
     kill_workers(tlp, by_n[6], times=2)
-    printed = process.communicate(timeout=120)[0]
+    printed = process.communicate(timeout=240)[0]
     assert process.returncode == 1, printed
     assert load(tlp.results)["run_id"].to_list() == [by_n[7]], printed
     reasons = re.sub(r"\s+", " ", printed)

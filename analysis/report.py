@@ -90,8 +90,8 @@ class Report:
     rows: int
     rows_in_no_study: int  # of a paper
     selection: str
-    silent: dict[str, str]  # studies of which there are rows that do not speak to them, and why
-    without_rows: tuple[str, ...]  # studies
+    silent: dict[str, str]  # studies that have rows, but too few for a figure or a claim, and why
+    without_rows: tuple[str, ...]  # studies that have none
 
     @property
     def sections(self) -> tuple[StudyReport, ...]:

@@ -80,9 +80,7 @@ class ModelSpec:
     stages: tuple[str, ...]  # input first; the last one is always new
     pixels: tuple[int, int]  # least and most side of an input
     multiply_adds: Callable[..., float]  # of a forward pass of one image, by pixels, width and the options
-    tensors: Callable[
-        ..., int
-    ]  # its parameters' number of tensors, by the options; the operations of an update go with it
+    tensors: Callable[..., int]  # number of parameter tensors, by the options: operations of an update go with it
     width: tuple[float, float] = (1, 1)  # least and most
     batch_norm: bool = False  # some stage has running statistics, and its output depends on the whole batch
     by_pixels: str | None = None  # first stage whose number of weights depends on the pixels
@@ -159,9 +157,7 @@ MODELS = {
         DENSENET_BC,
         (16, 96),
         _densenet_bc,
-        lambda depth=100, se=False, **_: (
-            11 + (depth - 4) // 2 * (10 if se else 6)
-        ),  # 3 blocks of (depth - 4) / 6 layers
+        lambda depth=100, se=False, **_: 11 + (depth - 4) // 2 * (10 if se else 6),
         batch_norm=True,
         options=("depth", "growth", "drop_channel", "se", "checkpoint"),
     ),

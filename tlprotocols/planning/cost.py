@@ -12,10 +12,7 @@ from tlprotocols.planning.plan import Plan, Run
 from tlprotocols.records import Row, recent_rows
 
 GUESSED_MACS = {"cpu": 50e9, "cuda": 50e12}  # multiply-adds a second of a forward pass; a training pass takes three
-GUESSED_CALLS = {
-    "cpu": 60e-6,
-    "cuda": 120e-6,
-}  # seconds an update of each parameter tensor takes, however few its values
+GUESSED_CALLS = {"cpu": 60e-6, "cuda": 120e-6}  # seconds of an update per parameter tensor, however small it is
 GUESSED_HEAD = 20e3  # images a second that a last stage is trained with, on cached features
 ROWS_READ = 500  # newest rows of a results folder that the throughput is taken from
 OPTIONS = sorted({name for spec in MODELS.values() for name in spec.options})  # of all networks, keys of `model`

@@ -54,6 +54,8 @@ def test_every_split_seed_and_half_has_one_base(sweep):
         ("schedule=own_clock|schedule=cosine|schedule=plateau", ["schedule"]),
         ("schedule=cosine|schedule=both|schedule=both decay_epochs=1", ["decay_epochs", "schedule"]),
         ("seed=0|lr.layers.conv1=0.5", ["lr.layers.conv1"]),
+        ("layers=7 freeze=7|layers=7 freeze=0", ["freeze"]),
+        ("layers=7 freeze=7|layers=7 freeze=0 head_epochs=1|layers=7 freeze=0", ["freeze", "head_epochs"]),
     ],
 )
 def test_what_varies_is_what_differs_between_cells_that_read_it(sweep, cells, varying):

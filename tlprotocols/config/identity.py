@@ -23,6 +23,7 @@ IDLE = {  # what a value of `optimizer` or `schedule` does not read: left out, s
     "updates": ("decay_epochs", "lr.step"),
     "bit": ("decay_epochs", "lr.step"),
 }
+LAST_LAYER_ALONE = ("head_epochs", "unfreeze_every", "lr.layer_decay")  # are not read where only that one is trained
 
 
 def factors(config: Config) -> Factors:
@@ -100,6 +101,7 @@ def idle_factors(found: Factors) -> set[str]:
     idle = {prefix + key for prefix, value in chosen for key in IDLE.get(value, ())}
     own = (("plateau", "lr.patience"), ("updates", "lr.step_updates"))  # what one schedule alone reads
     idle |= {p + key for p in ("", "base.") for schedule, key in own if found.get(f"{p}schedule") != schedule}
+    idle |= {key for key in LAST_LAYER_ALONE if found.get(key) is None}
     return idle | {f"{p}dataset.mean" for p in ("", "base.") if found.get(f"{p}dataset.mean_of") == "source"}
 
 
@@ -123,8 +125,8 @@ def _identity(config: Config) -> Factors:
         found["base"] = "none"
     if config.fold is None:
         found["folds"] = None
-    if config.freeze == len(config.model.stages) - 1:  # the last layer learns alone anyway
-        found |= dict.fromkeys(("head_epochs", "unfreeze_every", "lr.layer_decay"))
+    if config.freeze == len(config.model.stages) - 1:
+        found |= dict.fromkeys(LAST_LAYER_ALONE)
     kept = {"none": (), "weights": ("base.digest",)}.get(found["base"])  # keys of the base that can matter; None: all
     idle = idle_factors(found)
     if found["base"] != "trained" and config.target == "B":  # neither learned nor copied from

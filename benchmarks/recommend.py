@@ -21,6 +21,7 @@ from statistics import mean
 
 import numpy as np
 
+from tlprotocols.predict import load_model, predict
 from tlprotocols.results import load
 from tlprotocols.searching.comparison import Interval
 
@@ -56,6 +57,16 @@ def recommended(images: Path, tiny: Path, results: Path, budget: str, sampler: s
     return found
 
 
+def predicted(run: str, images: Path, results: Path) -> tuple[float, float]:
+    """Accuracy of a run on image files CLASS/*.jpg, by its kept weights, and as its row has it."""
+    classes = load_model(run, results)[2]
+    files = sorted(images.glob("*/*.jpg"))
+    found = predict(run, files, results).argmax(1)
+    right = [classes[place] == file.parent.name for place, file in zip(found, files, strict=True)]
+    (row,) = load(results).query("run_id == @run").to_dict("records")
+    return mean(right), float(row["val_top1"])
+
+
 def share_base(of: Path, with_: Path) -> None:
     """Copy the base network of one results folder into another."""
     for row in load(of, bases=True).query("role == 'base'")["run_id"]:
@@ -77,6 +88,9 @@ def measure(cifar: Path, tiny: Path, out: Path, draws: int, budget: str, n: int)
                 share_base(first, results)
             found = recommended(images, tiny, results, budget, sampler, out / "cache")
             chosen = " ".join(f"{key}={value}" for key, value in dict(found["setting"]).items())  # type: ignore[call-overload]
+            by_predict, by_row = predicted(str(found["run"]), images / "test", results)
+            if by_predict != by_row:
+                raise ValueError(f"draw {number}, {sampler}: predict {by_predict:.4f}, but the row {by_row:.4f}")
             for protocol, about in dict(found["compared"]).items():  # type: ignore[call-overload]
                 line = {"draw": number, "sampler": sampler, "protocol": protocol}
                 line |= {"test_top1": round(100 * about["accuracy"]["mean"], 3), "settings": found["tried"]}
@@ -105,6 +119,7 @@ def main() -> None:
     by = {(line["sampler"], line["protocol"], line["draw"]): float(str(line["test_top1"])) for line in lines}
     mine = [by["tpe", "recommended", number] for number in range(args.draws)]
     print(f"recommended: {mean(mine):.1f}%, {args.draws} draws of {args.n} images a class, {args.budget} each")
+    print(f"predict gives the accuracy of the row: {2 * args.draws} of {2 * args.draws} networks")
     others = [("tpe", name) for name in ("commonly_used", "linear_probe", "scratch")] + [("random", "recommended")]
     for sampler, protocol in others:
         theirs = [by[sampler, protocol, number] for number in range(args.draws)]

@@ -31,10 +31,10 @@ def draw(search: Search, compared: Mapping[str, tuple[Interval, Interval]], imag
     best = search.tried.index(search.best)
     right.scatter(order[best], values[best], s=160, facecolors="none", edgecolors="#1b7837", linewidths=2, zorder=3)
     for place, one in enumerate(search.tried):
-        if one.name:
-            right.annotate(
-                one.name, (order[place], values[place]), fontsize=7, xytext=(4, 4), textcoords="offset points"
-            )
+        if one.name:  # slanted, for these are neighbours
+            at, by = (order[place], values[place]), (2, 4)
+            right.annotate(one.name, at, fontsize=7, xytext=by, textcoords="offset points", rotation=40)
+    right.margins(y=0.15)  # for the names
     figure.colorbar(dots, ax=right, label="folds", ticks=range(1, search.config.folds + 1))
     right.set_xlabel("settings in the order in which they were tried")
     right.set_ylabel("cross-validated accuracy, %")

@@ -14,13 +14,16 @@ import pandas as pd
 from matplotlib import figure as mpl
 from matplotlib import rc_context
 
-from analysis import panels, sweep_figures
+from analysis import panels, sweep, sweep_figures
 from analysis.frame import Missing
 from analysis.panels import Comparison, LevelFigure
 from analysis.provenance import facts
 from analysis.study import Figure, Study
 from analysis.verdicts import evaluate
+from tlprotocols.config.validate import keys
 
+FACTORS = {key.removesuffix(".name") for key, about in keys() if about["factor"]}
+INTERVAL_END = re.compile(r"(^|_)(low|high)$")  # columns with the ends of an interval; lr.low is none
 WHOLE_UNITS = ("layers", "epochs", "updates", "images")  # effects in these have no decimals
 
 
@@ -199,7 +202,7 @@ def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
 
 def shown(table: pd.DataFrame, columns: Sequence[str] = ()) -> dict[str, list[str]]:
     """The texts of these columns by heading, intervals merged into the column before; no columns means all."""
-    names = [name for name in columns or table.columns if name in table and not name.endswith(("low", "high"))]
+    names = [name for name in columns or table.columns if name in table and not INTERVAL_END.search(name)]
     return {name.replace("_", " "): _texts(table, name) for name in names}
 
 
@@ -209,10 +212,11 @@ def numeric(texts: Sequence[str]) -> bool:
 
 
 def _texts(table: pd.DataFrame, name: str) -> list[str]:
-    texts = [p_value(value) if name == "p" else _text(value) for value in table[name]]
+    text = p_value if name == "p" else sweep.text if name in FACTORS else _text
+    texts = [text(value) for value in table[name]]
     place = list(table.columns).index(name)
     low, high = [*table.columns[place + 1 : place + 3], "", ""][:2]
-    if not (low.endswith("low") and high.endswith("high")):
+    if not (INTERVAL_END.search(low) and INTERVAL_END.search(high)):
         return texts
     ends = zip(map(_text, table[low]), map(_text, table[high]), strict=True)
     return [f"{text} [{', '.join(pair)}]" if all(pair) else text for text, pair in zip(texts, ends, strict=True)]

@@ -22,25 +22,53 @@ REPLICATES = ("split", "target", "seed", "fold")
 KEPT_FIRST = (  # of factors that decide each other, the earlier one names the cells
     *("n_per_class", "dataset", "model", "protocol", "layers", "freeze", "high_lr_layers", "decay_epochs"),
 )
+FRACTION = r"\.\d*[1-9]|\de-"  # in the text of a number
 LISTED = 6  # cells by name in a table; more are counted
 ALPHA = 0.05
 
 
 def swept(rows: pd.DataFrame) -> list[str]:
-    """The factors that tell the cells apart, and as few as do: a factor that follows from the others is left out, such
-    as `high_lr_layers` where `protocol` decides it. An absent value is a value."""
+    """The factors that tell the cells apart: those of `varying` without the ones that another factor decides, or
+    `protocol` and `n_per_class` together, as `high_lr_layers` where `protocol` does. An absent value is a value."""
+    kept = varying(rows)
+    texts = rows[kept].astype(str)
+    cells = texts.drop_duplicates()
+    for column in reversed(kept[:]):
+        rest = [c for c in kept if c != column]
+        pair = [c for c in ("protocol", "n_per_class") if c in rest]
+        if any(_decides(other, column, cells) for other in rest) or (len(pair) == 2 and _follows(column, pair, cells)):
+            kept.remove(column)
+    return kept
+
+
+def varying(rows: pd.DataFrame) -> list[str]:
+    """All factors with more than one value, `KEPT_FIRST` before others."""
     names = {key.removesuffix(".name") for key, about in keys() if about["factor"]}
     if "protocol" in rows and rows["protocol"].notna().all():  # where some run has no name, the factors say more
         names.add("protocol")
     columns = [str(column) for column in rows]
     candidates = [c for c in columns if (c in names or c.startswith("lr.layers.")) and c not in REPLICATES]
     texts = rows[candidates].astype(str)
-    kept = sorted((c for c in candidates if texts[c].nunique() > 1), key=_rank)
-    for column in reversed(kept[:]):
-        rest = [c for c in kept if c != column]
-        if rest and texts.groupby(rest, sort=False)[column].nunique().max() == 1:
-            kept.remove(column)
-    return kept
+    return sorted((c for c in candidates if texts[c].nunique() > 1), key=_rank)
+
+
+def _decides(one: str, other: str, cells: pd.DataFrame) -> bool:
+    """Whether a factor decides another one.
+
+    A value that occurs in one cell alone goes with one value of every other factor by chance, as sampled rates do. A
+    factor with such values decides what is equal to it, and what has as many values, as the epochs and the batch size
+    of two recipes, unless one of them is a rate. `KEPT_FIRST` decide whatever follows.
+    """
+    if not _follows(other, [one], cells):
+        return False
+    if one in KEPT_FIRST or cells[one].value_counts().min() > 1 or cells[one].equals(cells[other]):
+        return True
+    rates = any(cells[column].str.contains(FRACTION).any() for column in (one, other))
+    return not rates and cells[one].nunique() == cells[other].nunique()
+
+
+def _follows(column: str, others: Sequence[str], cells: pd.DataFrame) -> bool:
+    return bool(cells.groupby(list(others), sort=False)[column].nunique().max() == 1)
 
 
 def _rank(column: str) -> tuple[int, int]:

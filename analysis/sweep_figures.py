@@ -234,7 +234,7 @@ def study(table: pd.DataFrame, curves: pd.DataFrame) -> Study:
     return Study(
         name="sweep",
         title="This sweep",
-        description=_description(factors),
+        description=_description(factors, sweep.varying(table)),
         varied=varied,
         unit=("split", "target"),
         figures=tuple(figures),
@@ -255,18 +255,21 @@ def _figure(name: str, title: str, factors: Sequence[str], factor: str, value: s
     )
 
 
-def _description(factors: Sequence[str]) -> str:
+def _description(factors: Sequence[str], varying: Sequence[str]) -> str:
     if not factors:
         return "All runs have the same factors, but for split, target half and seed."
-    return f"Swept factors that tell its cells apart: {', '.join(factors)}. All others follow from them or are equal."
+    others = [factor for factor in varying if factor not in factors]
+    more = f" With them change {', '.join(others)}." if others else ""
+    return f"Swept factors that tell its cells apart: {', '.join(factors)}.{more} All others are equal."
 
 
 def _tables(factors: Sequence[str]) -> tuple[Table, ...]:
     best = Table(
         "best",
         "The best cell, and its equals",
-        "For each number of images per class: the cell with the highest mean, and those that a paired test cannot tell "
-        "from it (multiple comparisons with the best, 5%, over the units that the compared cells share). Without test "
+        "For each number of images per class: of the cells with most units (compared, of all cells), the one with the "
+        "highest mean, and those that a paired test cannot tell from it (multiple comparisons with the best, 5%, over "
+        "the units that the compared cells share). Without test "
         "images the best one is chosen and reported on the same validation images, so its accuracy is somewhat too "
         "high; --selection heldout avoids that.",
         lambda rows, chosen_by: sweep.best(rows, factors, chosen_by),

@@ -48,6 +48,42 @@ def test_factors_that_follow_from_others_do_not_name_cells():
     assert sweep.swept(mixed) == ["layers", "high_lr_layers"]
 
 
+def test_sampled_rates_decide_no_other_factor():
+    """Four trials of Optuna: each rate occurs once, and every other value goes with it by chance."""
+    trials = [
+        {"layers": 1, "lr.high": 0.0090, "weight_decay": 0.0007},
+        {"layers": 1, "lr.high": 0.0012, "weight_decay": 0.0019},
+        {"layers": 2, "lr.high": 0.0115, "weight_decay": 0.0074},
+        {"layers": 1, "lr.high": 0.0450, "weight_decay": 0.0041},
+    ]
+    assert sweep.swept(rows(*trials)) == ["layers", "weight_decay", "lr.high"]
+    grid = [{"layers": layers, "lr.high": 0.01, "weight_decay": 0.0005} for layers in (1, 2, 3)]
+    assert sweep.swept(rows(*grid, *trials)) == ["layers", "weight_decay", "lr.high"]
+
+
+def test_of_factors_that_change_together_one_names_the_cells_and_the_report_says_which_others():
+    recipes = [{"epochs": e, "batch_size": 10 * e, "base.epochs": e} for e in (5, 10, 20)]
+    table = rows(*recipes)
+    assert sweep.swept(table) == ["epochs"]
+    equal = [{"lr.high": rate, "base.lr.high": rate} for rate in (0.01, 0.02)]
+    assert sweep.swept(rows(*equal)) == ["lr.high"]
+    said = sweep_figures.study(table, pd.DataFrame()).description
+    assert said.endswith("cells apart: epochs. With them change batch_size, base.epochs. All others are equal.")
+
+
+def test_the_table_of_cells_has_every_swept_factor_with_its_digits():
+    cells = [
+        {"layers": 6, "lr.high": high, "lr.low": low, "weight_decay": 0.0004}
+        for high in (0.01, 0.02)
+        for low in (0.001, 0.002)
+    ]
+    table = prepared(rows(*cells, {"layers": 6, "lr.high": 0.01, "lr.low": 0.001, "weight_decay": 0.00125}))
+    shown = report.shown(sweep.means(table, sweep.swept(table)))
+    assert shown["lr.high"] == ["0.01", "0.01", "0.02", "0.02", "0.01"]
+    assert shown["lr.low"] == ["0.001", "0.002", "0.001", "0.002", "0.001"]
+    assert shown["weight decay"] == ["0.0004", "0.0004", "0.0004", "0.0004", "0.00125"]
+
+
 def test_replicates_are_no_factors():
     assert sweep.swept(rows({"layers": 5}, splits=4, seeds=2)) == []
 

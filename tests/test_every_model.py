@@ -179,7 +179,7 @@ def test_parameter_tensors_are_counted(plain, model):
 def test_the_cost_is_guessed_and_the_help_lists_it(plain, model):
     config = plain(f"model={model}", f"dataset.side={pixels(model)}", f"dataset.pixels={pixels(model)}")
     assert 0.5 < guess(config) < 1e6  # vit_b_16: 17.6 G multiply-adds
-    entry = text().split("\n  model ")[1].split("\n  recipe ")[0]  # one choice, over several lines
+    entry = text(Local).split("\n  model ")[1].split("\n  recipe ")[0]  # one choice, over several lines
     assert model in entry.split()
 
 

@@ -175,9 +175,12 @@ def test_the_network_of_a_run_gives_its_predictions(made, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [*typed, str(images[0])])
     main()
     assert capsys.readouterr().out.split()[1] == found["predicted"][0]
-    monkeypatch.setattr(sys, "argv", [*typed, "nothing.png"])
-    with pytest.raises(SystemExit, match=r"^image=nothing.png: cannot be read as an image"):
-        main()
+    (folder / "text.png").write_text("no image")
+    for given, why in (("nothing.png", "there is no such file"), (f"{folder}/text.png", "cannot be read as an image")):
+        monkeypatch.setattr(sys, "argv", [*typed, given])
+        with pytest.raises(SystemExit, match=f"^images={given}: {why}") as ended:
+            main()
+        assert "on_bad_image" not in str(ended.value)
 
 
 @pytest.mark.slow

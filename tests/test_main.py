@@ -46,6 +46,10 @@ def refused(ended, tmp_path):
         ("n_per_class=13", "n_per_class=13: class [a-z]{3} has only 12 training images; give at most 12, or full"),
         ("freeze=7 layers=4", "freeze=7: must be at most layers=4; to freeze random layers say freeze_random=true"),
         ("layer=4", "layer=.*there is no such key; did you mean layers?"),
+        ("models=resnet18", r"models=resnet18: there is no such key; did you mean model\?"),
+        ("dataset.sid=3", r"dataset.sid=3: there is no such key; did you mean dataset.side\?"),
+        ("hydra.launcher.n_jobs=2", "hydra.launcher.n_jobs=2: there is no such key; .*--help lists the launcher's"),
+        ("lr.high=interval(0.1,0.2)", "lr.high=interval.*: is sampled, which hydra/sweeper=optuna does"),
         ("dataset.root=nowhere", r"dataset.root=\S*nowhere: is not a folder; it must hold train/CLASS/image files"),
         ("dataset.root=null", "dataset.root=null: is needed; it must hold train/CLASS/image files"),
         (
@@ -152,6 +156,11 @@ def test_help_names_every_factor_in_a_line(command):
             entries = [entry for entry in re.split(r"\n  (?=\S)", shown) if entry.startswith(f"{key}=")]
             assert len(entries) == 1, key
             assert about["doc"] in " ".join(entries[0].split())
+    text = " ".join(shown.split())
+    assert re.search(r"layers=all-1 [\w ,;:]+ \(at least 0\)|layers=6 ", text)
+    assert "freeze=0 " in text
+    assert re.search(r"epochs=8 passes over the training images; max_updates sets it \(1 to 1000000\)", text)
+    assert "hydra.launcher.workers=null worker processes" in text
     assert max(map(len, shown.splitlines())) <= 80
 
 

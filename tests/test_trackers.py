@@ -147,3 +147,12 @@ def test_a_tracker_that_is_not_installed_is_one_line(command, tiny, tmp_path):
     assert ended.returncode == 2
     assert ended.stderr == f"tracker={missing}: needs its library: pip install 'tlprotocols[{missing}]'\n"
     assert not (tmp_path / "r").exists()
+
+
+def test_a_name_tells_runs_from_bases_and_from_each_other():
+    cell = {"role": "run", "layers": 5, "n_per_class": 10, "split": 0, "seed": 0}
+    one, other = (trackers.Tracked(cell | {"run_id": id}, []).name for id in ("0123456789abcdef", "fedcba9876543210"))
+    assert one == "layers=5 n_per_class=10 split=0 seed=0 01234567"
+    assert other.endswith(" fedcba98")
+    base = {"role": "base", "layers": 0, "split": 1, "target": "A", "seed": 0, "run_id": "00112233aabbccdd"}
+    assert trackers.Tracked(base, []).name == "base split=1 target=A seed=0 00112233"

@@ -48,8 +48,9 @@ def main() -> None:
 def _main() -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         from tlprotocols.config.help import text
+        from tlprotocols.launching.local import Local
 
-        print(text())
+        print(text(Local))
         return
     if "--version" in sys.argv[1:]:
         print(f"tlprotocols {__version__}")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from tlprotocols.config.schema import Config
-from tlprotocols.errors import ConfigError, until_pipe_closes
+from tlprotocols.errors import BadImages, ConfigError, until_pipe_closes
 from tlprotocols.images.folders import SUFFIXES, read_image
 from tlprotocols.records import Files, read_classes, read_config, read_row
 from tlprotocols.training import checkpoints, models, transfer
@@ -106,10 +106,14 @@ def _main() -> None:
         files = _images(args.images)
         if not files:
             raise ValueError(f"images={' '.join(args.images)}: no image files in there")
+        if missing := [str(file) for file in files if not file.exists()]:
+            raise ValueError(f"images={missing[0]}: there is no such file")
         classes = load_model(args.run, args.results)[2]
         found = predict(args.run, files, args.results)
+    except BadImages as error:
+        sys.exit("\n".join(f"images={file}: cannot be read as an image ({why})" for file, why in error.files.items()))
     except (ConfigError, ValueError) as error:
-        sys.exit(str(error).replace("dataset.root=", "image=", 1) if isinstance(error, ConfigError) else str(error))
+        sys.exit(str(error))
     for file, values in zip(files, found, strict=True):
         best = np.argsort(-values)[: args.top]
         print(f"{file}  {'  '.join(f'{classes[i]} {100 * values[i]:.1f}%' for i in best)}")

@@ -39,15 +39,15 @@ class SweepLauncher(Launcher):
         """Called by Hydra before `launch`."""
         self.composer = Composer(hydra_context.config_loader, config)
         self.sweeper = config.hydra.runtime.choices["hydra/sweeper"]
+        if self.sweeper == "optuna" and (self.options.get("dry_run") or self.options.get("wait") is False):
+            legal = "chooses by results, so it needs them at once: without dry_run, and on SLURM with wait=true"
+            raise ConfigError("hydra/sweeper", self.sweeper, legal)
         if self.sweeper == "optuna":  # it leaves a file there
             Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Execute every cell, or none if one of them cannot be executed."""
         rows = self.rows(job_overrides)
-        if rows is None and self.sweeper == "optuna":
-            legal = "chooses by results, so it needs them at once: without dry_run, and on SLURM with wait=true"
-            raise ConfigError("hydra/sweeper", self.sweeper, legal)
         return [
             _returned(list(overrides), rows[number] if rows else None, waited=rows is not None)
             for number, overrides in enumerate(job_overrides)

@@ -227,6 +227,10 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
         if "Could not override 'dataset@base.dataset'" in str(inner):
             value = next((o.split("=", 1)[1] for o in overrides if "base.dataset=" in o), "...")
             return ConfigError("base.dataset", value, "is for base=dataset; say so, or leave it out")
+        if "does not support sweep type" in str(inner):
+            sampled = next((o for o in overrides if "interval(" in o or "tag(" in o), " ".join(overrides))
+            key, _, value = sampled.partition("=")
+            return ConfigError(key, value, "is sampled, which hydra/sweeper=optuna does; or list values, as in A,B")
         inner = inner.__cause__ or inner.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = "; ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line)

@@ -1,8 +1,13 @@
 """`python -m tlprotocols --help`, made from the schema and the default configuration: nothing is written twice."""
 
 import dataclasses
+import json
 import shutil
 import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from tlprotocols.config.compose import CONF, load
 from tlprotocols.config.validate import keys
@@ -32,8 +37,8 @@ from tlprotocols.results import load. Also: --version.
 """
 
 
-def text() -> str:
-    """The help page."""
+def text(local: type) -> str:
+    """The help page; `local` has the options of hydra/launcher=local."""
     conf, defaults = CONF, load()
     width = max(40, min(shutil.get_terminal_size().columns, 120))
     lines = [HEAD, "Groups (GROUP=CHOICE):"]
@@ -46,9 +51,25 @@ def text() -> str:
         for key, about in keys():
             if about["factor"] is wanted and not (key in FILLED_IN or key.endswith(".name") or about["optional"]):
                 shown = f"{key}={_default(defaults, key)}"
-                legal = f" ({' | '.join(about['choices'])})" if len(about["choices"]) > 1 else ""
-                lines += _entry(f"{shown:34}", f"{about['doc']}{legal}", width)
+                lines += _entry(f"{shown:34}", f"{about['doc']}{_legal(about)}", width)
+    lines += ["", "Settings of hydra/launcher=local (docs/slurm.md has those of slurm):"]
+    options = OmegaConf.load(conf / "hydra/launcher/local.yaml")
+    for key, about in keys(local):
+        shown = f"hydra.launcher.{key}={json.dumps(OmegaConf.select(options, key))}"
+        lines += _entry(f"{shown:34}", f"{about['doc']}{_legal(about)}", width)
     return "\n".join(lines)
+
+
+def _legal(about: Mapping[str, Any]) -> str:
+    """The choices, or the range, in brackets."""
+    low, high = about.get("low"), about.get("high")
+    if len(about["choices"]) > 1:
+        return f" ({' | '.join(about['choices'])})"
+    if low is None and high is None:
+        return ""
+    if low is None or high is None:
+        return f" (at least {low})" if high is None else f" (at most {high})"
+    return f" ({low} to {high})"
 
 
 def _entry(name: str, meaning: str, width: int) -> list[str]:

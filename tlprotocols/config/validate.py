@@ -138,9 +138,11 @@ def unknown(key: str, value: object = "...") -> ConfigError:
     """The error for a key that no factor and no setting has."""
     known = [name for name, _ in keys()]
     if key.startswith("hydra."):
-        return ConfigError(key, value, "there is no such key; python -m tlprotocols --cfg hydra lists Hydra's")
+        ours = key.startswith("hydra.launcher.")
+        listed = "--help lists the launcher's" if ours else "--cfg hydra lists Hydra's"
+        return ConfigError(key, value, f"there is no such key; python -m tlprotocols {listed}")
     if key in known:
         return ConfigError(key, value, "has no place in what was chosen; it is of another choice of its group")
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(key, [*known, *(name.removesuffix(".name") for name in known)], n=1)
     hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(k for k in known if '.' not in k)}, ..."
     return ConfigError(key, value, f"there is no such key; {hint} (python -m tlprotocols --help lists all)")

@@ -323,6 +323,7 @@ def footer(planned: Plan, rows: Sequence[Row | None]) -> list[str]:
     place = shlex.quote(str(results))
     return [
         *lines,
+        f"runs:        python -m tlprotocols.results list {place}",
         f'all columns: from tlprotocols.results import load; load("{results}")',
         f"figures:     python -m analysis --results {place} --out report",
     ]

@@ -43,9 +43,11 @@ class Tracked:
 
     @property
     def name(self) -> str:
-        """The run as a person knows it."""
-        shown = ("protocol", "layers", "n_per_class", "split", "seed")
-        return " ".join(f"{key}={self.row[key]}" for key in shown if self.row.get(key) is not None)
+        """The run as a person knows it; the id tells it from runs that differ in something else."""
+        base = self.row.get("role") == "base"
+        shown = ("split", "target", "seed") if base else ("protocol", "layers", "n_per_class", "split", "seed")
+        words = [f"{key}={self.row[key]}" for key in shown if self.row.get(key) is not None]
+        return " ".join([*(["base"] if base else []), *words, self.row["run_id"][:8]])
 
 
 class Tracker(Protocol):

@@ -109,6 +109,24 @@ def test_a_damaged_row_is_named_and_its_run_alone_is_unfinished(cfg, results, ca
         assert run.execute(config)["val_top1"] == read_row(path)["val_top1"]
 
 
+def test_a_row_with_another_digit_is_not_what_was_written(cfg, results, caplog):
+    config = cfg(f"results_dir={results}", "layers=5")
+    path = files(config).row
+    text = path.read_text()
+    loss = json.dumps(read_row(path)["val_loss"])
+    digit = loss.index(".") + 2
+    other = f"{loss[:digit]}{(int(loss[digit]) + 1) % 10}{loss[digit + 1 :]}"
+    path.write_text(text.replace(f'"val_loss": {loss}', f'"val_loss": {other}'))
+    assert path.read_text() != text
+    assert [run.id for run in plan([config]).to_run] == [run_id(config)]
+    assert f"{path}: no result (it is not what was written: its digest differs)" in caplog.text
+    assert run.execute(config)["val_loss"] == json.loads(loss)
+    undated = json.loads(text)
+    assert undated.pop("row_digest")
+    path.write_text(json.dumps(undated))  # older than the digest
+    assert read_row(path) == undated
+
+
 @pytest.mark.parametrize("content", ["", "folder", "pipe", "link", "[1]"])
 @pytest.mark.parametrize("name", ["README.md", "stray.json"])
 def test_stray_files_among_the_rows_stop_nothing(cfg, results, name, content):

@@ -12,7 +12,7 @@ import pytest
 
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.protocols import protocol_of
-from tlprotocols.records import add_sweep, files, read_classes, save_config
+from tlprotocols.records import add_sweep, files, read_classes, read_row, save_config
 from tlprotocols.results import ADDED, MEASURED, import_rows, load
 from tlprotocols.training.run import execute
 
@@ -95,7 +95,7 @@ def test_a_row_carries_its_labels(made):
 def test_every_column_is_documented(made):
     """The table of docs/results.md names what a row has beside its factors, and nothing else."""
     _, config = made
-    row = json.loads(files(config).row.read_text())
+    row = read_row(files(config).row)
     assert list(row.keys() - factors(config).keys() - set(MEASURED)) == []
     assert set(MEASURED) <= row.keys()
     text = (ROOT / "docs" / "results.md").read_text()

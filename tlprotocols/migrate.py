@@ -9,7 +9,6 @@ the rows were trained on. Each id is recomputed before and after, so that no row
 import argparse
 import csv
 import io
-import json
 import re
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from tlprotocols.config.compose import load
 from tlprotocols.config.identity import DIGEST, identifier
 from tlprotocols.images import source
-from tlprotocols.records import Files, Row, write_atomic
+from tlprotocols.records import Files, Row, read_row, write_atomic, write_row
 from tlprotocols.results import identity_of_row, read_rows
 
 
@@ -59,10 +58,12 @@ def migrate(results: Path, dataset: str, old: str, new: str) -> int:
 
     if results.is_dir():
         for before, after in ids.items():
+            row = read_row(Files(results, before).row)
+            assert row is not None  # it was read for `ids`
             here, there = Files(results, before), Files(results, after)
             if here.folder.is_dir():
                 here.folder.rename(there.folder)
-            write_atomic(there.row, json.dumps(moved(json.loads(here.row.read_bytes())), indent=1))
+            write_row(there.row, moved(row))
             here.row.unlink()
     else:
         with results.open(newline="") as file:

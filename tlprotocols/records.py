@@ -20,6 +20,7 @@ from tlprotocols.errors import Damaged
 Row = dict[str, Any]
 MEASURED = ("train_loss", "train_eval_loss", "train_top1", "val_loss", "val_top1", "base_top1", "images_per_second")
 NUMBERS = {*MEASURED, "split", "seed", "layers", "freeze"}  # columns that are computed with, or sorted by
+ROW_DIGEST = "row_digest"  # of the other values; in the file alone
 log = logging.getLogger(__name__)
 
 
@@ -197,11 +198,19 @@ def read_config(paths: Files) -> Config:
     return config
 
 
+def write_row(path: Path, row: Row) -> None:
+    """Write a row with a digest of its content, which `read_row` compares."""
+    write_atomic(path, json.dumps({**row, ROW_DIGEST: _digest(row)}, indent=1))
+
+
 def read_row(path: Path) -> Row | None:
-    """A row, or None if the run is not finished. A file that is no row of this run is named and ignored."""
+    """A row, or None if the run is not finished. A file that is no row of this run, or that changed after it was
+    written, is named and ignored; rows older than the digest have none to compare."""
     try:
         row = read_json(path)
         flaw = _flaw(row, path.stem)
+        if not flaw and row.pop(ROW_DIGEST, None) not in (None, _digest(row)):
+            flaw = "it is not what was written: its digest differs"
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -210,6 +219,10 @@ def read_row(path: Path) -> Row | None:
         log.warning("%s: no result (%s); the run counts as unfinished", path, flaw)
         return None
     return typing.cast(Row, row)
+
+
+def _digest(row: Row) -> str:
+    return hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:DIGEST]
 
 
 def _flaw(row: Any, id: str) -> str | None:
@@ -271,7 +284,7 @@ def _is_of_another(row: Row, config: Config, paths: Files) -> bool:
 def show_base_as_run(config: Config) -> None:
     """Let the row of a base that a sweep also requests as a run appear in the table."""
     path = files(config).row
-    write_atomic(path, json.dumps((read_row(path) or {}) | {"role": "run"}, indent=1))
+    write_row(path, (read_row(path) or {}) | {"role": "run"})
 
 
 def add_sweep(config: Config) -> None:
@@ -282,7 +295,7 @@ def add_sweep(config: Config) -> None:
         return
     names = (row.get("sweep") or "").split(",")
     if config.sweep not in names:
-        write_atomic(path, json.dumps(row | {"sweep": ",".join(filter(None, [*names, config.sweep]))}, indent=1))
+        write_row(path, row | {"sweep": ",".join(filter(None, [*names, config.sweep]))})
 
 
 def read_classes(paths: Files) -> dict[str, Any]:

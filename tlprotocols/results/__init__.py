@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlprotocols.config.identity import Factors, identifier, legacy_values
 from tlprotocols.config.validate import keys
-from tlprotocols.records import Files, Row, has_curve, read_row, write_atomic
+from tlprotocols.records import Files, Row, has_curve, read_row, write_row
 
 if TYPE_CHECKING:
     import pandas
@@ -191,7 +191,7 @@ def import_rows(table: str | os.PathLike[str], results: str | os.PathLike[str]) 
     for row in new:
         row = {key: value for key, value in row.items() if key not in ADDED}
         there = _present(row)
-        write_atomic(folder / f"{row['run_id']}.json", json.dumps({key: there.get(key) for key in row}, indent=1))
+        write_row(folder / f"{row['run_id']}.json", {key: there.get(key) for key in row})
     return len(new)
 
 

@@ -41,6 +41,7 @@ from tlprotocols.records import (
     remove_temporaries,
     show_base_as_run,
     write_atomic,
+    write_row,
 )
 from tlprotocols.training import (
     best_epochs,
@@ -176,7 +177,7 @@ def _write(row: Row, state: State, attempt: Attempt) -> None:
     numbers = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
     }
-    write_atomic(attempt.paths.row, json.dumps(numbers, indent=1))
+    write_row(attempt.paths.row, numbers)
     for leftover in (attempt.paths.checkpoint, attempt.paths.failure, attempt.paths.accident):
         leftover.unlink(missing_ok=True)
 

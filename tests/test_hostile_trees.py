@@ -105,7 +105,7 @@ def bad(why, file="train/bee/x.png"):
 FIVE = counts((4, 5, 4))
 GREY = "its grey values have more than 8 bits (mode {}): convert it to 8 bits"
 LAYOUT = "must hold train/CLASS/image files and val/CLASS/image files (or test/, or both), or CLASS/image files alone"
-NOISE = Image.fromarray(np.random.RandomState(0).randint(0, 256, (40, 40, 3), np.uint8))
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
 
 # files that are no images
 more("dangling link", bad("No such file or directory"), lambda root, bee: (bee / "x.png").symlink_to("nowhere"))

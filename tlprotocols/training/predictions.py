@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ def save(path: Path, net: Network, config: Config, parts: dict[str, Images]) -> 
     tables = []
     for part, images in parts.items():
         found = probabilities(net, config, images)
-        columns = {"part": part, "image": image_names(config, cache, part, images)}
+        columns: dict[str, Any] = {"part": part, "image": image_names(config, cache, part, images)}
         columns |= {"class": names[images.labels.cpu().numpy()], "predicted": names[found.argmax(1)]}
         tables.append(pd.DataFrame(columns).assign(probabilities=list(found)))
     content = io.BytesIO()

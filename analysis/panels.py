@@ -179,9 +179,9 @@ def _curve(
     """The differences of one size, joined, with intervals."""
     means = {level: float(by_unit(d.dropna()).mean()) for level, d in by_level.items()}
     xs = {level: positions[(size, level)] for level in means}
-    if levels.colours is None:
-        ax.plot(list(xs.values()), list(means.values()), color="0.75", linewidth=0.8, zorder=1)
     best = max(means, key=lambda level: means[level])
+    if levels.colours is None and not isinstance(best, str):  # names have no order
+        ax.plot(list(xs.values()), list(means.values()), color="0.75", linewidth=0.8, zorder=1)
     for level, d in by_level.items():
         mean, low, high = mean_interval(d)
         if level != levels.reference:
@@ -248,11 +248,18 @@ def _label_axis(ax: Axes, wide: pd.DataFrame, levels: Levels) -> None:
     if levels.colours is not None:
         return
     labelled = names if wide.shape[1] <= DENSE else [names[0], names[-1]]
-    if len(labelled) > 2 and sum(len(str(name)) for name in labelled) > ROOM_FOR_DIGITS:
+    crowded = sum(map(len, map(str, labelled))) > ROOM_FOR_DIGITS or labelled != names
+    upright = crowded and isinstance(names[0], str)  # names have no order from which a missing one could be told
+    if upright:
+        labelled = names
+    elif crowded and len(labelled) > 2:
         labelled = [*names[:-2:2], names[-1]]  # every other one, so that they stay apart
     ticks = {x: str(level) for (_, level), x in _positions(wide).items() if level in labelled}
     ax.set_xticks(list(ticks), list(ticks.values()), minor=True)
     ax.xaxis.remove_overlapping_locs = False  # the middle level has the position of its size
     ax.tick_params(axis="x", which="minor", length=1.5, labelsize=5.5, colors=GREY, pad=1)
     ax.tick_params(axis="x", which="major", pad=10)
+    if upright:
+        ax.tick_params(axis="x", which="minor", labelsize=6.5, labelrotation=90)
+        ax.tick_params(axis="x", which="major", pad=6 + 3.6 * max(map(len, names)))
     ax.set_xlabel(f"{levels.label} (small) by training images per class")

@@ -8,7 +8,7 @@ import pytest
 
 from analysis import report
 from analysis.contrasts import decide
-from analysis.protocols_compared import STUDY
+from analysis.protocols_compared import FIGURE, STUDY
 from analysis.protocols_compared import conditions as c
 from analysis.protocols_compared.contrasts import OPTIMUM, PAPERS
 from analysis.verdicts import evaluate
@@ -56,6 +56,14 @@ def test_every_protocol_is_known_by_its_factors(planned):
     assert (found["protocol"] == found["named"]).all()
     assert set(found.groupby(["protocol", "n_per_class"])["unit"].nunique()) == {8}
     assert planned["run_id"].is_unique
+
+
+def test_the_figure_names_every_protocol_at_every_size(planned):
+    lower = FIGURE.differences(rows(planned, AS_PUBLISHED))
+    ticks = lower.get_xticklabels(minor=True)
+    assert sorted(tick.get_text() for tick in ticks) == sorted(2 * list(NAMES.values()))
+    assert {tick.get_rotation() for tick in ticks} == {90.0}
+    assert all(len(np.asarray(line.get_xdata())) <= 2 for line in lower.lines)  # no line joins names
 
 
 def test_rows_of_another_recipe_are_no_protocols(planned):

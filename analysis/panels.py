@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from analysis.frame import Size, cells, sizes
+from analysis.frame import Missing, Size, cells, sizes
 from analysis.statistics import by_unit, mean_interval
 
 WIDTH = 4.8  # inches: the text width of the paper
@@ -82,8 +82,14 @@ class LevelFigure:
         return differences(next(iter(self.charts(rows).values())), self.levels(rows), ax)
 
     def draw(self, rows: pd.DataFrame) -> Figure:
-        """All panels."""
+        """All panels.
+
+        Raises:
+            Missing: the rows have one level only, and nothing to compare it with.
+        """
         charts, levels = self.charts(rows), self.levels(rows)
+        if all(part.groupby("n_per_class")[levels.column].nunique().max() < 2 for part in charts.values()):
+            raise Missing(f"No finished runs with two values of {levels.label}.")
         with rc_context(STYLE):
             figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
             grid = figure.subplots(2, len(charts), sharex="col", sharey="row", squeeze=False)

@@ -140,6 +140,7 @@ COMMITTED = {
     "tiny_boost2018": "boost2018",
     "tiny_densenet_transfer": "densenet_transfer",
     "tiny_hybrid_densenet": "hybrid_densenet",
+    "tiny_protocols": "protocols_compared",
 }
 
 

@@ -39,13 +39,28 @@ def test_a_report_finds_what_is_wrong(make_shapes, tmp_path, command):
     assert "train 27 images, 6 to 14 a class (ant to cat)" in lines
     assert any(line.startswith("classes are unequal by 2.3: ") for line in lines)
     assert lines[lines.index("cannot be read (dataset.on_bad_image=skip leaves them out): 2") + 1].startswith(
-        f"  {train}/ant/000.png (cannot identify image"
+        f"  {train}/ant/000.png (cannot identify image file)"
     )
     assert lines[lines.index("the same image in two parts: 1") + 1] == (
         f"  {train}/bee/000.png = {root}/val/bee/leak.png"
     )
     assert lines[lines.index("the same image in two classes: 1") + 1].endswith("cat/other_name.png")
     assert lines[-1] == "the same image twice elsewhere: 8"
+
+
+def test_of_many_unreadable_images_a_sweep_names_the_first_and_a_report_all(make_shapes, tmp_path, command):
+    root = make_shapes(tmp_path / "shapes", classes=("ant", "bee"), train=8, val=2)
+    bad = sorted((root / "train" / "ant").iterdir())[:5]
+    for file in bad:
+        file.write_bytes(b"no image")
+    data = ("dataset=folder", f"dataset.root={root}", "dataset.on_bad_image=skip", "hydra.launcher.dry_run=true")
+    ended = command(*data, "n_per_class=2", f"results_dir={tmp_path / 'results'}")
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stdout + ended.stderr
+    assert f"left out {bad[0]}, {bad[1]}, {bad[2]} and 2 more" in said
+    assert str(bad[3]) not in said
+    reported = command(str(root), module="tlprotocols.images").stdout
+    assert all(f"  {file} (cannot identify image file)\n" in reported for file in bad)
 
 
 @pytest.mark.parametrize(

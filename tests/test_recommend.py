@@ -20,8 +20,8 @@ from tlprotocols.results import load as load_rows
 from tlprotocols.searching import space
 from tlprotocols.searching.comparison import Interval, compared, correct
 from tlprotocols.searching.prediction import Prediction, best_at, measured, nearest
+from tlprotocols.searching.recommendation import Recommendation, recommend
 from tlprotocols.searching.recommendation import _task as task_of
-from tlprotocols.searching.recommendation import recommend
 from tlprotocols.searching.search import REPLICATES, Options, Search
 
 SECONDS_A_RUN = 2.0
@@ -259,6 +259,24 @@ def test_networks_are_compared_on_the_same_images():
     assert found["a"][1] == Interval(0, 0, 0)
 
 
+HOW_SURE = [
+    ("recommended", (0.0, 0.0), "scratch itself"),
+    ("other", (0.01, 0.03), "better than scratch"),
+    ("other", (-0.03, -0.01), "worse than scratch: take that"),
+    ("other", (-0.01, 0.03), "not told apart from scratch by 1,200 images"),
+]
+
+
+@pytest.mark.parametrize(("of", "bounds", "words"), HOW_SURE)
+def test_how_sure_a_recommendation_is(tmp_path, of, bounds, words):
+    gain = Interval(sum(bounds) / 2, *bounds)
+    found = Recommendation(
+        setting={}, command="", tried=4, images=1200, seconds=1.0, compared={"scratch": (gain, gain)}, run="",
+        weights=tmp_path, same=("scratch",) if of == "recommended" else (),
+    )  # fmt: skip
+    assert found.sure("scratch") == words
+
+
 @pytest.mark.parametrize(("parts", "expected"), [(["val"], [1, 0]), (["val", "test"], [0, 1])])
 def test_held_out_images_are_test_images_where_there_are_some(tmp_path, parts, expected):
     right = {"val": [True, False], "test": [False, True]}
@@ -358,6 +376,7 @@ def test_a_recommendation_from_images_to_a_network_that_predicts(tiny, shapes, c
     assert set(rows[rows["fold"].notna()]["test_images"]) == {4 * 4}
     chosen = rows[rows["run_id"] == found["run"]].iloc[0]
     assert all(chosen[key] == value for key, value in found["setting"].items())
+    assert found["same"] == [name for name in space.BASELINES if name == chosen["protocol"]]
     seeds = whole[[all(row[key] == value for key, value in found["setting"].items()) for _, row in whole.iterrows()]]
     assert found["compared"]["recommended"]["accuracy"]["mean"] == pytest.approx(seeds["val_top1"].mean())
 

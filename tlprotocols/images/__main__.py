@@ -21,9 +21,9 @@ from PIL import Image
 from tlprotocols.config.compose import load
 from tlprotocols.errors import ConfigError, until_pipe_closes
 from tlprotocols.images.digests import READERS
-from tlprotocols.images.folders import UNREADABLE, ImageFiles
+from tlprotocols.images.folders import UNREADABLE, ImageFiles, why_unreadable
 
-LISTED = 10  # files of each kind
+LISTED = 10  # pairs of each kind of duplicates
 UNEQUAL = 2  # the largest class over the smallest one, from which weights of classes are proposed
 
 
@@ -50,7 +50,7 @@ def examined(part: str, label: int, path: str) -> File:
             picture.load()
             return File(part, label, path, digest, picture.size)
     except UNREADABLE as error:
-        return File(part, label, path, digest, None, str(error).splitlines()[0])
+        return File(part, label, path, digest, None, why_unreadable(error))
 
 
 def report(found: ImageFiles) -> tuple[list[str], bool]:
@@ -61,9 +61,8 @@ def report(found: ImageFiles) -> tuple[list[str], bool]:
     broken = [file for file in files if file.size is None]
     twins = list(_twins(files))
     lines = [f"{len(found.classes)} classes, {len(files)} images in {found.root}", *_counts(found), *_sizes(files)]
-    lines += _listed(
-        "cannot be read (dataset.on_bad_image=skip leaves them out)", [f"{file.path} ({file.error})" for file in broken]
-    )
+    lines.append(f"cannot be read (dataset.on_bad_image=skip leaves them out): {len(broken)}")
+    lines += [f"  {file.path} ({file.error})" for file in broken]
     for what, key in (("the same image in two parts", "part"), ("the same image in two classes", "label")):
         pairs = [f"{a.path} = {b.path}" for a, b in twins if getattr(a, key) != getattr(b, key)]
         lines += _listed(what, pairs)

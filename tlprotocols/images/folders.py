@@ -139,7 +139,7 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     except BadImages:
         raise
     except UNREADABLE as error:
-        raise BadImages({str(file): str(error).partition(" <_io")[0]}) from error
+        raise BadImages({str(file): why_unreadable(error)}) from error
     width, height = picture.size
     if resize == "squash" and (width, height) != (side, side):
         return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
@@ -149,6 +149,11 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     width, height = picture.size
     left, top = round((width - side) / 2), round((height - side) / 2)
     return np.asarray(picture.crop((left, top, left + side, top + side)))
+
+
+def why_unreadable(error: Exception) -> str:
+    """Pillow's reason in one line, without the address of the object that it read from."""
+    return str(error).partition(" <_io")[0].partition("\n")[0]
 
 
 def _unusable(opened: Image.Image) -> str | None:

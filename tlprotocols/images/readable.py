@@ -17,6 +17,8 @@ from pathlib import Path
 from tlprotocols.images.digests import READERS, digest_of, look
 from tlprotocols.records import read_json, write_atomic
 
+NAMED = 3  # of the files that are left out; python -m tlprotocols.images names all
+
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +34,7 @@ class Readable:
             self.found = kept["found"] if kept["digest"] == digest_of(kept["found"]) else {}
 
     def __call__(self, files: Sequence[str]) -> list[str]:
-        """The files, without the bad ones, which a warning names."""
+        """The files, without the bad ones, of which a warning names the first."""
         there = [file for file in files if os.path.isfile(file)]  # no link to nowhere
         key = look(there)
         if key not in self.found:
@@ -44,5 +46,6 @@ class Readable:
                 write_atomic(self.kept, json.dumps({"digest": digest_of(self.found), "found": self.found}))
         skipped = [*self.found[key], *(file for file in files if file not in set(there))]
         if skipped:
-            log.warning("dataset.on_bad_image=skip: left out %s", ", ".join(skipped))
+            more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
+            log.warning("dataset.on_bad_image=skip: left out %s%s", ", ".join(skipped[:NAMED]), more)
         return [file for file in files if file not in set(skipped)]

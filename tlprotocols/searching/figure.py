@@ -34,7 +34,8 @@ def draw(search: Search, compared: Mapping[str, tuple[Interval, Interval]], imag
         if one.name:  # slanted, for these are neighbours
             at, by = (order[place], values[place]), (2, 4)
             right.annotate(one.name, at, fontsize=7, xytext=by, textcoords="offset points", rotation=40)
-    right.margins(y=0.15)  # for the names
+    right.margins(x=0.1, y=0.3)  # for the names
+    right.xaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(dots, ax=right, label="folds", ticks=range(1, search.config.folds + 1))
     right.set_xlabel("settings in the order in which they were tried")
     right.set_ylabel("cross-validated accuracy, %")

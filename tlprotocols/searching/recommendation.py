@@ -50,10 +50,13 @@ class Recommendation:
     compared: dict[str, tuple[Interval, Interval]]  # accuracy, and how far the recommended one is above it
     run: str  # whose weights are kept
     weights: Path
+    same: tuple[str, ...] = ()  # the protocols of the comparison that have the same settings
 
     def sure(self, other: str) -> str:
         """Whether it is better than another protocol, in words."""
         gain = self.compared[other][1]
+        if other in self.same:
+            return f"{other} itself"
         if gain.low > 0:
             return f"better than {other}"
         if gain.high < 0:
@@ -155,6 +158,9 @@ def _compared(search: Search, best: Tried, execute: Any) -> Recommendation:
         compared=comparison.compared(right, NAME),
         run=files[0].id,
         weights=files[0].weights,
+        same=tuple(
+            name for place, name in enumerate(settings) if place and files[place * REPLICATES].id == files[0].id
+        ),
     )
 
 
@@ -181,10 +187,11 @@ def _print(console: Console, search: Search, found: Recommendation) -> None:
     table.add_column("accuracy", justify="right")
     table.add_column("recommended is above by", justify="right")
     for name, (accuracy, gain) in found.compared.items():
-        table.add_row(name, accuracy.text(), "" if name == NAME else gain.text(sign=True))
+        table.add_row(name, accuracy.text(), "" if name in (NAME, *found.same) else gain.text(sign=True))
     chosen = "  ".join(f"{key}={value}" for key, value in found.setting.items())
+    measured = "1 fold" if folds == 1 else f"{folds} folds"
     lines = [
-        f"{found.tried} settings tried in {found.seconds:.0f} s, {len(complete)} of them on {folds} folds",
+        f"{found.tried} settings tried in {found.seconds:.0f} s, {len(complete)} of them on {measured}",
         f"[bold]recommended[/bold]  {chosen}",
         table,
         f"95% intervals over images and {REPLICATES} seeds, for these training images",

@@ -45,12 +45,13 @@ def decide(family: Sequence[Contrast], rows: pd.DataFrame) -> pd.DataFrame:
     tested = [d for d in found if isinstance(d, PairedDifference)]
     adjusted = dict(zip(map(id, tested), holm([_two_sided(d) for d in tested]), strict=True))
     level, pools = ALPHA / len(family), _pooled(family, found)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         [
             _row(contrast, d, adjusted.get(id(d), math.nan), level, pools.get(contrast.unit, math.nan))
             for contrast, d in zip(family, found, strict=True)
         ]
     )
+    return table.astype({"units": "Int64"})  # some may not have run: no 8.0
 
 
 def _pooled(family: Sequence[Contrast], found: Sequence[PairedDifference | Missing]) -> dict[str, float]:

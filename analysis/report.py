@@ -225,7 +225,7 @@ def _texts(table: pd.DataFrame, name: str) -> list[str]:
 def _text(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else number(value)
-    return str(value)
+    return "" if value is pd.NA else str(value)
 
 
 def number(value: float, digits: int = 2, sign: str = "") -> str:

@@ -14,6 +14,7 @@ from analysis.plested2019 import STUDY, experiments
 from analysis.plested2019.contrasts import PRIMARY
 from analysis.plested2019.experiments import COMMON, OPTIMAL
 from analysis.plested2019.seen_before import statistics
+from analysis.report import shown
 from tests import synthetic
 
 
@@ -55,6 +56,8 @@ def test_a_contrast_that_was_not_run_says_so():
         raise Missing("No finished runs with layers=6.")
 
     absent = Contrast("b", "", "", "", 1, None, 1.0, "points", missing)
+    some = decide([absent, contrast([1.0, 2.0])], None)
+    assert shown(some, ["units"]) == {"units": ["", "2"]}
     rows = decide([absent, contrast([1.0])], None)
     assert rows["verdict"].tolist() == ["undecided", "undecided"]
     assert rows["more_data"].tolist() == [

@@ -215,6 +215,14 @@ def test_target_classes_that_the_base_has_learned_too_are_noted(sweep):
     assert terminal.cautions(sweep(f"layers=4 base=self {groups}")) == []
 
 
+def test_a_sweep_of_half_of_the_classes_from_a_base_of_other_images_is_noted(sweep, shapes):
+    other = f"layers=4 base=dataset dataset@base.dataset=folder base.dataset.root={shapes}"
+    half = ["note: 4 of the 8 classes are learned (half B); with classes=all, all are"]
+    assert terminal.cautions(sweep(other)) == half
+    assert terminal.cautions(sweep(f"{other} classes=all")) == []
+    assert terminal.cautions(sweep("layers=4")) == []  # from a base of the other half
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_batch_that_fits_no_memory_is_refused_before_it_is_trained(cfg, tmp_path, monkeypatch, dry_run):
     config = cfg(

@@ -17,7 +17,7 @@ from tlprotocols.config.models import MODELS
 from tlprotocols.errors import ConfigError
 from tlprotocols.records import Files
 from tlprotocols.results import load as load_rows
-from tlprotocols.searching import space
+from tlprotocols.searching import recommendation, space
 from tlprotocols.searching.comparison import Interval, compared, correct
 from tlprotocols.searching.prediction import Prediction, best_at, measured, nearest
 from tlprotocols.searching.recommendation import Recommendation, recommend
@@ -135,6 +135,27 @@ def test_an_interrupted_search_goes_on_where_it_ended(search):
     assert strip(second.cells) == strip(land.cells)
 
 
+def test_the_time_of_an_interrupted_step_is_spent(search):
+    whole, land = search(folder="whole")
+    whole.run(25)
+
+    class Interrupted(Landscape):
+        def __call__(self, cells):
+            if len(self.cells) > 40:
+                self.now += 100
+                raise KeyboardInterrupt
+            return super().__call__(cells)
+
+    one, _ = search(folder="stopped", landscape=Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        one.run(25)
+    again, second = search(folder="stopped")
+    again.run(25)
+    assert again.before.seconds == 100
+    assert again.spent <= again.seconds
+    assert len(second.cells) < len(land.cells)
+
+
 def test_settings_on_easy_folds_are_not_preferred(search):
     one, _ = search()
     one.run(25)
@@ -225,6 +246,38 @@ def test_a_search_begins_with_what_own_rows_say(composed):
     assert not {"own_rows", "predicted"} & set(other)
 
 
+def test_what_the_held_out_images_say_begins_no_search(cfg, tmp_path, monkeypatch):
+    config = cfg("test_per_class=0", f"results_dir={tmp_path}")
+    factors = {"dataset.fingerprint": config.dataset.fingerprint, "test_per_class": 0, "fold": 0.0}
+    factors |= {"dataset.val_per_class": config.dataset.val_per_class, "dataset.val_from_train": False}
+    rows = pd.DataFrame([factors])
+    for change, kept in (
+        ({}, 1),
+        ({"fold": math.nan}, 0),  # measured on the validation images
+        ({"dataset.fingerprint": "0123456789abcdef"}, 0),  # perhaps the same images and one more
+        ({"test_per_class": 2}, 0),
+        ({"dataset.val_per_class": 7}, 0),
+    ):
+        monkeypatch.setattr(recommendation, "load", lambda folder, change=change: rows.assign(**change))
+        found = recommendation._rows(config)
+        assert (0 if found is None else len(found)) == kept, change
+
+
+GIVEN = ["layers=1", "layers=3", "layers=all", "freeze=5", "freeze=0", "high_lr_layers=1", "lr.high=0.001"]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("given", GIVEN)
+def test_every_setting_of_a_search_is_legal_and_has_what_the_user_gave(search, composed, given, sampler):
+    one, land = search("300s", given, sampler=sampler)
+    one.run(25)
+    settings = [json.dumps(tried.setting) for tried in one.tried]
+    assert len(settings) == len(set(settings)) > 4
+    assert all(given in cell for cell in land.cells)
+    for tried in one.tried:
+        composed(*one.overrides, *(f"{key}={value}" for key, value in tried.setting.items()))
+
+
 def test_regrets_are_those_of_settings_chosen_without_the_size():
     rows = rows_of({10: 4, 40: 5, 160: 6, 640: 7})
     found = regrets(rows).pivot_table("regret", "n", "way")
@@ -238,6 +291,38 @@ def test_an_interval_of_one_network_is_that_of_its_images():
     found = Interval.of(values)
     half = stats.t.ppf(0.975, 7) * values.std(ddof=1) / math.sqrt(8)
     assert (found.mean, found.low, found.high) == pytest.approx((0.75, 0.75 - half, 0.75 + half))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.98, 1.0])
+@pytest.mark.parametrize("images", [20, 200])
+def test_intervals_of_accuracies_cover_them(share, images):
+    """Those of networks that are nearly always right, too, of which often none of the images is wrong."""
+    draw, inside, trials = np.random.default_rng(0), 0, 1000
+    for _ in range(trials):
+        found = Interval.of_accuracy((draw.random((1, images)) < share).astype(float))
+        inside += found.low <= share <= found.high
+        assert 0 <= found.low <= found.mean <= found.high <= 1
+    assert inside / trials >= 0.94
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0.0, 0.0), (0.01, 0.0), (0.05, 0.02), (0.3, 0.1)])
+def test_intervals_of_differences_cover_them(better, worse):
+    draw, inside, trials = np.random.default_rng(0), 0, 1000
+    for _ in range(trials):
+        chance = draw.random((1, 60))
+        found = Interval.of_difference((chance < better).astype(float) - (chance > 1 - worse))
+        inside += found.low <= better - worse <= found.high
+    assert inside / trials >= 0.94
+
+
+def test_an_interval_is_no_wider_than_what_is_possible_and_never_a_point():
+    every = Interval.of_accuracy(np.ones((3, 40)))
+    assert (every.mean, every.high) == (1, 1)
+    assert 0.88 < every.low < 0.93  # Clopper & Pearson: 0.912
+    few = Interval.of_accuracy(np.array([[1.0, 0.0]] * 3))
+    assert 0 <= few.low < 0.2 < 0.8 < few.high <= 1
+    equal = Interval.of_difference(np.zeros((3, 40)))
+    assert -0.06 < equal.low < 0 < equal.high < 0.06
 
 
 def test_intervals_cover_the_truth():
@@ -256,7 +341,16 @@ def test_networks_are_compared_on_the_same_images():
     found = compared({"a": np.stack([better, better]), "b": np.stack([hard, hard])}, "a")
     assert found["a"][0].mean == pytest.approx(0.8)
     assert found["b"][1].mean == pytest.approx(0.1)
-    assert found["a"][1] == Interval(0, 0, 0)
+    assert found["a"][1].mean == 0
+
+
+def test_the_held_out_images_of_a_rare_class_count_more_where_classes_have_weights(tmp_path):
+    run = Files(tmp_path, "a")
+    run.predictions.parent.mkdir(parents=True)
+    table = pd.DataFrame({"image": range(5), "part": "val", "class": ["x"] * 4 + ["y"], "predicted": ["x"] * 5})
+    table.to_parquet(run.predictions)
+    assert correct([run]).mean() == pytest.approx(0.8)
+    assert correct([run], balanced=True).mean() == pytest.approx((4 / 4 + 0 / 1) / 2)
 
 
 HOW_SURE = [
@@ -274,7 +368,17 @@ def test_how_sure_a_recommendation_is(tmp_path, of, bounds, words):
         setting={}, command="", tried=4, images=1200, seconds=1.0, compared={"scratch": (gain, gain)}, run="",
         weights=tmp_path, same=("scratch",) if of == "recommended" else (),
     )  # fmt: skip
-    assert found.sure("scratch") == words
+    assert found.sure() == words
+
+
+def test_baselines_of_the_same_verdict_are_said_together(tmp_path):
+    gain, equal = Interval(0.02, 0.01, 0.03), Interval(0.0, -0.01, 0.01)
+    gains = {"recommended": equal, "commonly_used": equal, "linear_probe": gain, "scratch": equal}
+    found = Recommendation(
+        setting={}, command="", tried=4, images=50, seconds=1.0, run="", weights=tmp_path,
+        compared={name: (gain, gain_of) for name, gain_of in gains.items()},
+    )  # fmt: skip
+    assert found.sure() == "not told apart from commonly_used and scratch by 50 images; better than linear_probe"
 
 
 @pytest.mark.parametrize(("parts", "expected"), [(["val"], [1, 0]), (["val", "test"], [0, 1])])

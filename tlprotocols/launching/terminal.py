@@ -335,7 +335,7 @@ def _number(key: str, value: float) -> str:
 
 def cautions(planned: Plan) -> list[str]:
     """What somebody who reads the table should know, a line each."""
-    return [*_slow_scratch(planned), *_common_classes(planned)]
+    return [*_slow_scratch(planned), *_common_classes(planned), *_half_of_the_classes(planned)]
 
 
 def _common_classes(planned: Plan) -> list[str]:
@@ -347,6 +347,24 @@ def _common_classes(planned: Plan) -> list[str]:
         return []
     names = ", ".join(common[:5]) + (", ..." if len(common) > 5 else "")
     return [f"note: the base is trained on {plural(len(common), 'target class', 'es')}: {names} in classes.source too"]
+
+
+def _half_of_the_classes(planned: Plan) -> list[str]:
+    """A base of other images has not seen any of the classes, so that a sweep of half of them is hardly meant."""
+    halves = [
+        run.config
+        for run in planned.requested
+        if run.config.dataset.name == "folder"
+        and run.config.base.name in ("weights", "dataset")
+        and run.config.classes.name == "random"
+    ]
+    if not halves:
+        return []
+    known = source(halves[0].dataset, halves[0].machine.image_cache).classes
+    learned = len(target_classes(halves[0], known))
+    return [
+        f"note: {learned} of the {len(known)} classes are learned (half {halves[0].target}); with classes=all, all are"
+    ]
 
 
 def _slow_scratch(planned: Plan) -> list[str]:

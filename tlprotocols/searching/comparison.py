@@ -39,14 +39,39 @@ class Interval:
         half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
         return Interval(mean, mean - half, mean + half)
 
+    @staticmethod
+    def of_accuracy(values: np.ndarray) -> "Interval":
+        """Of 0 and 1 (replicates, images), or of these times weights of mean 1.
+
+        Two images more that every network is right about and two that every one is wrong about count, as in Agresti &
+        Coull (1998): 40 images out of 40 do not show that it is right about all others.
+        """
+        return Interval._with(values, (1.0, 1.0, 0.0, 0.0), 0.0)
+
+    @staticmethod
+    def of_difference(values: np.ndarray) -> "Interval":
+        """Of the differences -1, 0, 1 (replicates, images) of two networks on the same images, weighted or not.
+
+        Two images more count, as in Agresti & Min (2005), so that few images on which both agree do not show that they
+        are equal.
+        """
+        return Interval._with(values, (math.sqrt(0.5), -math.sqrt(0.5)), -1.0)
+
+    @staticmethod
+    def _with(values: np.ndarray, more: Sequence[float], least: float) -> "Interval":
+        """The interval with some images more, none of it below `least` or above 1."""
+        wider = Interval.of(np.hstack([values, np.tile(more, (len(values), 1))]))
+        return Interval(float(values.mean()), max(least, wider.low), min(1.0, wider.high))
+
     def text(self, sign: bool = False) -> str:
         """In percent, or signed in points."""
         form = "{:+.1f} [{:+.1f}, {:+.1f}]" if sign else "{:.1f}% [{:.1f}, {:.1f}]"
         return form.format(100 * self.mean, 100 * self.low, 100 * self.high)
 
 
-def correct(runs: Sequence[Files]) -> np.ndarray:
-    """Whether each run was right about each held-out image: (runs, images), 0 or 1.
+def correct(runs: Sequence[Files], balanced: bool = False) -> np.ndarray:
+    """Whether each run was right about each held-out image: (runs, images), 0 or 1. With `balanced` an image counts the
+    more the fewer its class has, so that the mean is the mean of the classes' accuracies.
 
     The held-out images are the test part where there is one, or else the validation part: these runs were trained
     without it, and nothing was chosen by it.
@@ -59,7 +84,11 @@ def correct(runs: Sequence[Files]) -> np.ndarray:
     tables = [table[table["part"] == part].set_index("image") for table in tables]
     if any(not table.index.equals(tables[0].index) for table in tables):
         raise ValueError("the runs of a comparison were measured on different images")
-    return np.stack([(table["class"] == table["predicted"]).to_numpy(float) for table in tables])
+    right = np.stack([(table["class"] == table["predicted"]).to_numpy(float) for table in tables])
+    if not balanced:
+        return right
+    of_class = tables[0].groupby("class")["class"].transform("size").to_numpy()
+    return right * (len(of_class) / tables[0]["class"].nunique() / of_class)
 
 
 def compared(right: Mapping[str, np.ndarray], name: str) -> dict[str, tuple[Interval, Interval]]:
@@ -67,4 +96,7 @@ def compared(right: Mapping[str, np.ndarray], name: str) -> dict[str, tuple[Inte
 
     `right` has (replicates, images) for each network.
     """
-    return {other: (Interval.of(values), Interval.of(right[name] - values)) for other, values in right.items()}
+    return {
+        other: (Interval.of_accuracy(values), Interval.of_difference(right[name] - values))
+        for other, values in right.items()
+    }

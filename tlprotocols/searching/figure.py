@@ -13,6 +13,7 @@ from tlprotocols.searching.search import Search
 
 def draw(search: Search, compared: Mapping[str, tuple[Interval, Interval]], images: int, path: Path) -> None:
     """Left, the networks on held-out images with 95% intervals; right, every setting in the order it was tried."""
+    what = "balanced accuracy" if search.balanced else "accuracy"
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=[2, 3])
@@ -22,7 +23,7 @@ def draw(search: Search, compared: Mapping[str, tuple[Interval, Interval]], imag
     left.barh(names, means, color=["#1b7837", *["#9e9e9e"] * (len(names) - 1)])
     left.errorbar(means, names, xerr=np.abs(bounds.T - means), fmt="none", ecolor="black", capsize=3)
     left.invert_yaxis()
-    left.set_xlabel(f"accuracy on {images:,} held-out images, %")
+    left.set_xlabel(f"{what} on {images:,} held-out images, %")
     left.set_title("compared")
     values = np.array([100 * search.accuracy(one) for one in search.tried])
     counts = np.array([len(one.folds) for one in search.tried])
@@ -38,6 +39,6 @@ def draw(search: Search, compared: Mapping[str, tuple[Interval, Interval]], imag
     right.xaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(dots, ax=right, label="folds", ticks=range(1, search.config.folds + 1))
     right.set_xlabel("settings in the order in which they were tried")
-    right.set_ylabel("cross-validated accuracy, %")
+    right.set_ylabel(f"cross-validated {what}, %")
     right.set_title("searched (ring: recommended)")
     figure.savefig(path, dpi=150)

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError, RunsFailed
 from tlprotocols.images import source
 from tlprotocols.images.splits import target_classes
+from tlprotocols.planning.plan import resolved
 from tlprotocols.records import Files, Row, write_atomic
 from tlprotocols.results import load
 from tlprotocols.searching import comparison, figure, space
@@ -23,7 +25,7 @@ from tlprotocols.searching.comparison import Interval
 from tlprotocols.searching.search import REPLICATES, Options, Search, Tried, typed
 
 NAME = "recommended"
-SHOWN = 5  # settings of the search that are listed
+HELD_OUT = ("test_per_class", "dataset.val_per_class", "dataset.val_from_train")  # factors that say which images are
 
 
 class Launcher(Protocol):
@@ -52,16 +54,23 @@ class Recommendation:
     weights: Path
     same: tuple[str, ...] = ()  # the protocols of the comparison that have the same settings
 
-    def sure(self, other: str) -> str:
-        """Whether it is better than another protocol, in words."""
+    def sure(self) -> str:
+        """Whether it is better than the others, in words."""
+        found: dict[str, list[str]] = {}
+        for other in self.compared:
+            if other != NAME:
+                found.setdefault(self._verdict(other), []).append(other)
+        return "; ".join(words.format(" and ".join(others)) for words, others in found.items())
+
+    def _verdict(self, other: str) -> str:
         gain = self.compared[other][1]
         if other in self.same:
-            return f"{other} itself"
+            return "{} itself"
         if gain.low > 0:
-            return f"better than {other}"
+            return "better than {}"
         if gain.high < 0:
-            return f"worse than {other}: take that"
-        return f"not told apart from {other} by {self.images:,} images"
+            return "worse than {}: take that"
+        return f"not told apart from {{}} by {self.images:,} images"
 
 
 def recommend(arguments: Sequence[str], launcher: Launcher, options: Options) -> Recommendation | None:
@@ -90,7 +99,9 @@ def recommend(arguments: Sequence[str], launcher: Launcher, options: Options) ->
     try:
         best = search.run(_images(search.config), _rows(search.config))
     except DryRun:
-        console.print(f"dry run: a search goes on from these for {options.budget}", soft_wrap=True)
+        console.print(f"dry run: for {options.budget} a search would go on from", soft_wrap=True)
+        for name, values in search.beginning().items():
+            console.print(f"  {name:14}{_spoken(values)}", soft_wrap=True)
         return None
     found = _compared(search, best, execute)
     _keep(search, found)
@@ -124,9 +135,19 @@ def _images(config: Config) -> float:
 
 
 def _rows(config: Config) -> pd.DataFrame | None:
-    """The rows of the results folder, if there is one."""
+    """The rows of the results folder that were cross-validated on these training images. All others, of more or fewer
+    images too, may have been measured on the images that this recommendation is measured on in the end."""
     folder = Path(config.results_dir).expanduser()
-    return load(folder) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    rows = load(folder)
+    rows = rows[rows["fold"].notna()]
+    if rows.empty:
+        return None
+    same = rows["dataset.fingerprint"] == resolved(config).dataset.fingerprint
+    for key in HELD_OUT:
+        same &= rows[key] == attrgetter(key)(config)
+    return rows[same]
 
 
 def _compared(search: Search, best: Tried, execute: Any) -> Recommendation:
@@ -145,10 +166,10 @@ def _compared(search: Search, best: Tried, execute: Any) -> Recommendation:
     results = Path(search.config.results_dir).expanduser()
     files = [Files(results, row["run_id"]) for row in rows]
     right = {
-        name: comparison.correct(files[place * REPLICATES : (place + 1) * REPLICATES])
+        name: comparison.correct(files[place * REPLICATES : (place + 1) * REPLICATES], search.balanced)
         for place, name in enumerate(settings)
     }
-    own = [text for text in (*search.overrides, *typed(best.setting)) if text != "sweep=recommend"]
+    own = [text for text in (*search.plain, *typed(best.setting)) if text != "sweep=recommend"]
     return Recommendation(
         setting=best.setting,
         command=shlex.join(["python", "-m", "tlprotocols", *own, "keep_weights=true"]),
@@ -178,24 +199,28 @@ def _keep(search: Search, found: Recommendation) -> None:
     figure.draw(search, found.compared, found.images, search.folder / "figure.png")
 
 
+def _spoken(values: space.Setting) -> str:
+    return "  ".join(f"{key}={value}" for key, value in values.items())
+
+
 def _print(console: Console, search: Search, found: Recommendation) -> None:
     """The recommendation, the comparison, how sure it is, and the next commands."""
     complete = [one for one in search.tried if len(one.folds) == len(search.best.folds)]
     folds, results = len(search.best.folds), str(search.config.results_dir)
-    table = Table(title=f"accuracy on {found.images:,} images that nothing was chosen by", title_justify="left")
+    what = "balanced accuracy" if search.balanced else "accuracy"
+    table = Table(title=f"{what} on {found.images:,} images that nothing was chosen by", title_justify="left")
     table.add_column("protocol")
     table.add_column("accuracy", justify="right")
     table.add_column("recommended is above by", justify="right")
     for name, (accuracy, gain) in found.compared.items():
         table.add_row(name, accuracy.text(), "" if name in (NAME, *found.same) else gain.text(sign=True))
-    chosen = "  ".join(f"{key}={value}" for key, value in found.setting.items())
     measured = "1 fold" if folds == 1 else f"{folds} folds"
     lines = [
         f"{found.tried} settings tried in {found.seconds:.0f} s, {len(complete)} of them on {measured}",
-        f"[bold]recommended[/bold]  {chosen}",
+        f"[bold]recommended[/bold]  {_spoken(found.setting)}",
         table,
         f"95% intervals over images and {REPLICATES} seeds, for these training images",
-        "the recommended setting is " + "; ".join(found.sure(name) for name in space.BASELINES),
+        f"the recommended setting is {found.sure()}",
         f"train it:  {found.command}",
         f"use it:    python -m tlprotocols.predict {found.run} PHOTO.jpg --results {shlex.quote(results)}",
         f"weights:   {found.weights}",

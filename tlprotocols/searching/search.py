@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
@@ -130,6 +130,11 @@ class Search:
         return [override for override in self.overrides if override.split("=", 1)[0] not in self.fixed]
 
     @property
+    def balanced(self) -> bool:
+        """Whether settings are chosen and compared by balanced accuracy: where the user gives weights to classes."""
+        return self.config.class_weights != "none"
+
+    @property
     def spent(self) -> float:
         """Seconds, of this command and of earlier ones."""
         return self.before.seconds + sum(step.seconds for step in self.steps)
@@ -143,7 +148,7 @@ class Search:
         """
         if self.options.sampler == "tpe" and not self.starts:
             self.starts = space.starts(self.compose, self.plain, images, rows)
-        first = [Tried(values | self.fixed, name) for name, values in self.starts.items()] or self._proposed(FIRST)
+        first = [Tried(values, name) for name, values in self.beginning().items()] or self._proposed(FIRST)
         self._measure(first[:1], 1, counted=False)  # the base network is trained by then
         self._measure(first, 1)  # from the time of these the others are planned
         while self._bracket(first):
@@ -151,6 +156,14 @@ class Search:
         self.ended = max(self.ended, self.seconds)
         self._save()
         return self.best
+
+    def beginning(self) -> dict[str, Setting]:
+        """The settings to begin with, with the user's values; of equal ones the first."""
+        found: dict[str, Setting] = {}
+        for name, values in self.starts.items():
+            one = space.with_fixed(values, self.fixed)
+            found |= {name: one} if one not in found.values() else {}
+        return found
 
     @property
     def best(self) -> Tried:
@@ -182,7 +195,7 @@ class Search:
         values = space.values_of(self.config)
         seen = [(space.point(one.setting, self.ranges, values), self.accuracy(one)) for one in self.tried]
         points = space.proposals(self.ranges, seen, count, self.options.sampler == "random")
-        found = [space.setting(point, values) | self.fixed for point in points]
+        found = [space.with_fixed(space.setting(point, values), self.fixed) for point in points]
         known = [one.setting for one in self.tried]
         return [Tried(one) for place, one in enumerate(found) if one not in known and one not in found[:place]]
 
@@ -196,10 +209,15 @@ class Search:
         )
         cells = [(one, fold) for one, which in zip(group[:size], todo, strict=False) for fold in which]
         overrides = [[*self.overrides, *typed(one.setting), *self._fold(fold)] for one, fold in cells]
-        rows = self.execute(overrides) if overrides else []
+        try:
+            rows = self.execute(overrides) if overrides else []
+        except KeyboardInterrupt:  # what was trained by now is not trained again, and its time is spent
+            self.before = replace(self.before, seconds=self.before.seconds + counted * (self.clock() - begun))
+            self._save()
+            raise
         for (one, fold), row in zip(cells, rows, strict=True):
             if row is not None:
-                one.folds[fold] = row["val_top1"]
+                one.folds[fold] = row["val_balanced_top1" if self.balanced else "val_top1"]
         seconds = before.seconds if before else self.clock() - begun if counted else 0.0
         self.steps.append(Step(size, len(cells) if counted else 0, seconds, cut=size < len(group)))
         self.tried += [one for one in group if one.folds and not any(one is other for other in self.tried)]

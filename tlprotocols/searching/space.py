@@ -30,8 +30,9 @@ def space(config: Config, fixed: Sequence[str] = ()) -> dict[str, BaseDistributi
     """Ranges of what is searched for such a run, without the factors that are `fixed` by the user or that its schedule
     does not read. `lr.low` is searched as its share of `lr.high`, so that it is never above it."""
     stages, high = len(config.model.stages), config.lr.high
+    fewest = max(1, config.freeze) if "freeze" in fixed else 1  # frozen layers are copied ones
     found: dict[str, BaseDistribution] = {
-        "layers": IntDistribution(1, stages - 1),
+        "layers": IntDistribution(fewest, stages - 1),
         "freeze": IntDistribution(0, stages - 1),
         "high_lr_layers": IntDistribution(1, stages),
         "decay_epochs": IntDistribution(0, config.lr.step),
@@ -70,6 +71,15 @@ def point(values: Mapping[str, Any], ranges: Mapping[str, BaseDistribution], fix
     return found
 
 
+def with_fixed(values: Setting, fixed: Mapping[str, Any]) -> Setting:
+    """A setting with the user's values in place of its own. No more layers are frozen than are copied: of the two
+    factors the one that the user did not give changes."""
+    found = values | dict(fixed)
+    if "freeze" in fixed:
+        return found | {"layers": max(found["layers"], found["freeze"])}
+    return found | {"freeze": min(found["freeze"], found["layers"])}
+
+
 def rounded(rate: float) -> float:
     """Two significant digits."""
     return float(f"{rate:.1e}")
@@ -85,7 +95,8 @@ def starts(
 ) -> dict[str, Setting]:
     """The settings that a search begins with, by name: the baselines that copy something, the defaults, those of
     Table 2 for the number of images per class nearest to `images`, for another depth in proportion, and, of the user's
-    own `rows`, the best ones of the nearest size and those that a regression on all sizes predicts.
+    own `rows`, the best ones of the nearest size and those that a regression on all sizes predicts. What the held-out
+    images say must not be in `rows`.
 
     `compose` makes the configuration of overrides; `plain` are the user's, without factors that are searched.
     """
@@ -103,11 +114,10 @@ def starts(
 
 
 def _from_rows(rows: pd.DataFrame | None, config: Config, images: float) -> dict[str, Setting]:
-    """What rows of the same network and data set, trained on all their images, say of so many images per class."""
+    """What rows of the same network say of so many images per class."""
     if rows is None or rows.empty:
         return {}
-    same = (rows["model"] == config.model.name) & (rows["dataset"] == config.dataset.name)
-    table = prediction.measured(rows[same & rows["fold"].isna()] if "fold" in rows else rows[same])
+    table = prediction.measured(rows[rows["model"] == config.model.name])
     if table.empty:
         return {}
     found = {"own_rows": prediction.best_at(table, prediction.nearest(sorted(set(table["n"])), images))}
@@ -139,6 +149,8 @@ def check_task(config: Config, overrides: Sequence[str]) -> None:
     without the user having said so."""
     if config.base.name == "none":
         raise ConfigError("base", "none", "has nothing to recommend: give base=weights, dataset or trained")
+    if config.layers == 0:
+        raise ConfigError("layers", 0, "copies nothing, so that there is nothing to recommend: give another, or none")
     said = any(override.startswith("base=") for override in overrides)
     if config.base.name == "trained" and config.dataset.name == "folder" and not said:
         raise ConfigError(

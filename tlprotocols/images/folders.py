@@ -126,20 +126,12 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     """One image as torchvision's Resize(side) and CenterCrop(side) leave it, or with `squash` its Resize((side, side)),
     which does not keep the aspect ratio: uint8 (side, side, 3).
 
-    Grey, palette and CMYK images become RGB. `data` is the content of the file, where it has been read already.
+    `data` is the content of the file, where it has been read already.
 
     Raises:
         BadImages: names the file if it cannot be decoded.
     """
-    try:
-        with Image.open(file if data is None else BytesIO(data)) as opened:
-            if why := _unusable(opened):
-                raise BadImages({str(file): why})
-            picture = opened.convert("RGB")
-    except BadImages:
-        raise
-    except UNREADABLE as error:
-        raise BadImages({str(file): why_unreadable(error)}) from error
+    picture = read_picture(file, data)
     width, height = picture.size
     if resize == "squash" and (width, height) != (side, side):
         return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
@@ -151,7 +143,25 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     return np.asarray(picture.crop((left, top, left + side, top + side)))
 
 
-def why_unreadable(error: Exception) -> str:
+def read_picture(file: str | Path, data: bytes | None = None) -> Image.Image:
+    """One image at its own size, in RGB, which grey, palette and CMYK images become. It lies as it is stored: its EXIF
+    orientation is not applied, but to TIFF files, where Pillow does it.
+
+    Raises:
+        BadImages: names the file if it cannot be decoded, or is not used.
+    """
+    try:
+        with Image.open(file if data is None else BytesIO(data)) as opened:
+            if why := _unusable(opened):
+                raise BadImages({str(file): why})
+            return opened.convert("RGB")
+    except BadImages:
+        raise
+    except UNREADABLE as error:
+        raise BadImages({str(file): _why_unreadable(error)}) from error
+
+
+def _why_unreadable(error: Exception) -> str:
     """Pillow's reason in one line, without the address of the object that it read from."""
     return str(error).partition(" <_io")[0].partition("\n")[0]
 

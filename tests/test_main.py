@@ -67,6 +67,13 @@ def test_what_cannot_be_run_is_one_line(typed, tmp_path, overrides, line):
     assert re.search(line, refused(typed(*overrides.split()), tmp_path))
 
 
+def test_a_path_with_signs_is_given_as_the_error_says(typed, tmp_path):
+    line = refused(typed("dataset.root=/x/My Photos, 2020 (a=b)"), tmp_path)
+    assert line.endswith(" needs quotes in quotes: \"dataset.root='/x/My Photos, 2020 (a=b)'\"\n")
+    line = refused(typed("dataset.root='/x/My Photos, 2020 (a=b)'"), tmp_path)
+    assert line.startswith("dataset.root=/x/My Photos, 2020 (a=b): is not a folder")
+
+
 def test_an_empty_class_folder_is_named(typed, make_shapes, tmp_path):
     root = make_shapes(tmp_path / "tree")
     for file in (root / "train" / "cat").iterdir():

@@ -144,12 +144,22 @@ def test_the_version_and_the_classes_are_printed(command, tiny, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("module", ["tlprotocols.lr_schedule", "sweeps", "tlprotocols.results", "tlprotocols.predict"])
+COMMANDS = ("lr_schedule", "results", "predict", "models", "images", "migrate")
+
+
+@pytest.mark.parametrize("module", ["sweeps", *(f"tlprotocols.{name}" for name in COMMANDS)])
 def test_every_command_has_help_and_may_be_cut_by_head(module):
     line = f"set -o pipefail; {sys.executable} -m {module} --help | true"
     ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert ended.returncode in (0, 141)
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_the_networks(command, flag):
+    ended = command(flag, module="tlprotocols.models")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "python -m tlprotocols.models resnet50" in ended.stdout
 
 
 def test_help_names_every_factor_in_a_line(command):

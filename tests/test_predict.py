@@ -132,3 +132,13 @@ def test_without_a_command_line_all_bad_images_are_an_error(made, tmp_path, monk
 @pytest.mark.parametrize("top", ["0", "-1"])
 def test_no_class_at_all_is_refused(made, typed, top):
     assert typed(made[2][0], "--top", top) == ([], f"--top={top}: must be a whole number of at least 1")
+
+
+def test_images_of_types_that_are_not_read_are_named(made, typed, tmp_path):
+    for name in ("a.HEIC", "b.heic", "c.gif"):
+        (tmp_path / name).touch()
+    line = f"images={tmp_path}: holds 2 .heic, 1 .gif, which are not read; convert them to .jpg or .png"
+    assert typed(tmp_path) == ([], line)
+    shutil.copy(made[2][0], tmp_path / "d.png")
+    lines, code = typed(tmp_path)
+    assert (len(lines), code) == (1, line)

@@ -23,7 +23,7 @@ from tlprotocols.config.schema import Config
 from tlprotocols.errors import BadImages, ConfigError, until_pipe_closes
 from tlprotocols.images.augment import centre_draws, crop_and_flip, normalize
 from tlprotocols.images.digests import read_file
-from tlprotocols.images.folders import SUFFIXES, read_image, read_images
+from tlprotocols.images.folders import SUFFIXES, by_type, is_of_other_type, read_image, read_images
 from tlprotocols.records import Files, read_classes, read_config, read_row
 from tlprotocols.training import checkpoints, models, transfer
 from tlprotocols.training.loop import Images, at_once
@@ -135,6 +135,17 @@ def _images(given: Sequence[str]) -> list[Path]:
     return found
 
 
+def _unread(given: Sequence[str]) -> dict[str, str]:
+    """What is said of folders with images of types that are not read."""
+    folders = [path for path in given if Path(path).is_dir()]
+    found = {path: [file for file in Path(path).rglob("*") if is_of_other_type(file)] for path in folders}
+    return {
+        path: f"holds {by_type(files)}, which are not read; convert them to .jpg or .png"
+        for path, files in found.items()
+        if files
+    }
+
+
 def _wrong(file: Path) -> str | None:
     """Why there is nothing to read; None if there is."""
     if not file.exists():
@@ -158,9 +169,12 @@ def _main() -> None:
         if args.top < 1:
             raise ConfigError("--top", args.top, "must be a whole number of at least 1")
         given = _images(args.images)
+        problems = _unread(args.images)
         if not given:
-            raise ValueError(f"images={' '.join(args.images)}: no image files in there")
-        problems = {str(file): why for file in given if (why := _wrong(file))}
+            raise ValueError(
+                f"images={' '.join(args.images)}: {next(iter(problems.values()), 'no image files in there')}"
+            )
+        problems |= {str(file): why for file in given if (why := _wrong(file))}
         files = [file for file in given if str(file) not in problems]
         net, config, classes = load_model(args.run, args.results)
     except (ConfigError, ValueError) as error:

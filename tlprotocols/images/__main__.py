@@ -10,7 +10,6 @@ two parts or in two classes.
 import hashlib
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,13 +23,9 @@ from tlprotocols.config.compose import load
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import BadImages, ConfigError, until_pipe_closes
 from tlprotocols.images.digests import READERS, read_file
-from tlprotocols.images.folders import SUFFIXES, UNREADABLE, ImageFiles, read_picture
+from tlprotocols.images.folders import SUFFIXES, UNREADABLE, ImageFiles, by_type, is_of_other_type, read_picture
 
 LISTED = 10  # pairs of each kind of duplicates
-OTHER_TYPES = {  # of images that are not read, as torchvision reads none of them
-    *(".gif", ".heic", ".heif", ".avif", ".jfif", ".jpe", ".jp2", ".jxl", ".apng", ".svg", ".psd", ".tga", ".ico"),
-    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
-}
 UNEQUAL = 2  # the largest class over the smallest one, from which weights of classes are proposed
 
 
@@ -137,7 +132,7 @@ def _rotated(files: list[File]) -> list[str]:
 def _left_out(found: ImageFiles) -> list[str]:
     """A line on the images under the root that are in no class, or of types that are not read, if there are any."""
     folders = {os.path.realpath(os.path.dirname(path)) for part in found.files.values() for n in part for path in n}
-    walked, others, astray = set[str](), Counter[str](), list[str]()
+    walked, unread, astray = set[str](), list[str](), list[str]()
     for where, below, names in os.walk(found.root, followlinks=True):
         real = os.path.realpath(where)
         if real in walked:  # by way of a link, which may lead round in a circle
@@ -145,15 +140,14 @@ def _left_out(found: ImageFiles) -> list[str]:
             continue
         walked.add(real)
         types = [os.path.splitext(name)[1].lower() for name in names]
-        others.update(suffix for suffix in types if suffix in OTHER_TYPES)
+        unread += [name for name in names if is_of_other_type(name)]
         if real not in folders:
             astray += [
                 os.path.join(where, name) for name, suffix in zip(names, types, strict=True) if suffix in SUFFIXES
             ]
     parts = []
-    if others:
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
-        parts.append(f"{counts} (convert them to .jpg or .png)")
+    if unread:
+        parts.append(f"{by_type(unread)} (convert them to .jpg or .png)")
     if astray:
         parts.append(f"{len(astray)} in no folder of a class, the first being {min(astray)}")
     return [f"left out: {'; '.join(parts)}"] if parts else []

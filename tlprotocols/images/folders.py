@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,10 @@ from tlprotocols.images.readable import Readable
 
 Kept = Callable[[list[str]], list[str]]  # which of some files are used
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
+OTHER_TYPES = {  # of images that are not read, as torchvision reads none of them
+    *(".gif", ".heic", ".heif", ".avif", ".jfif", ".jpe", ".jp2", ".jxl", ".apng", ".svg", ".psd", ".tga", ".ico"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
+}
 OTHERS = 100_000  # entries of a class that are no images: more are some other folder, such as a home
 
 LONGEST = (
@@ -173,6 +178,17 @@ def _unusable(opened: Image.Image) -> str | None:
     if max(opened.size) > LONGEST * min(opened.size):
         return f"it has {opened.width} x {opened.height} pixels, too long and thin to enlarge"
     return None
+
+
+def is_of_other_type(file: str | Path) -> bool:
+    """Whether a file is an image of a type that is not read, by its name."""
+    return os.path.splitext(file)[1].lower() in OTHER_TYPES
+
+
+def by_type(files: Iterable[str | Path]) -> str:
+    """How many files there are of each type, as in `3 .heic, 1 .gif`."""
+    counts = Counter(os.path.splitext(file)[1].lower() for file in files)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
 
 def is_bad(file: str) -> bool:

@@ -183,6 +183,26 @@ def test_what_does_not_fit_is_one_line(small, tmp_path, change, message):
     assert re.fullmatch(rf"base.weights={path}: does not fit 8 of 10 stages of resnet18: {message}", line)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.backbone."])
+@pytest.mark.parametrize("ours", [False, True])
+def test_names_that_all_begin_alike_are_explained_and_load_without_that(small, tmp_path, prefix, ours):
+    """As DataParallel and Lightning save them; and as our own runs name them."""
+    path = tmp_path / "file.pt"
+    state = saved(path).state_dict()
+    if ours:
+        state = transfer.weights(network(from_file(small, "resnet18", path, "layers=all"), 4))
+    state = {f"{prefix}{name}": value for name, value in state.items()} | {"other": torch.zeros(1)}
+    torch.save(state, path)
+    config = small("resnet18", "base=weights", f"base.weights={path}", f"results_dir={tmp_path / 'results'}")
+    line = refused(config)
+    advice = f'; its names begin with {prefix}: save {{name.removeprefix("{prefix}"): x for name, x in state.items()}}'
+    assert line.startswith(f"base.weights={path}: does not fit 8 of 10 stages of resnet18: missing ")
+    assert line.endswith(advice)
+    made = eval(advice.partition("save ")[2], {"state": torch.load(path)})
+    torch.save(made, path)
+    weights_file.check([from_file(small, "resnet18", path)])
+
+
 def test_the_weights_of_another_network_are_a_short_line(small, tmp_path):
     saved(tmp_path / "file.pth", "densenet121")
     config = small("resnet18", "base=weights", f"base.weights={tmp_path / 'file.pth'}", f"results_dir={tmp_path / 'r'}")

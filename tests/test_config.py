@@ -1,6 +1,7 @@
 """From the command line to a configuration: every choice composes, every wrong value is named in one line."""
 
 import math
+import subprocess
 import typing
 from operator import attrgetter
 
@@ -408,6 +409,36 @@ def test_a_rate_for_a_layer_that_is_not_there(composed, override):
 @pytest.mark.parametrize("override", ["dataset=nosuch", "classes.source=[a", "a b", "layers=${nosuch}", "protocol="])
 def test_what_hydra_complains_about_is_one_line_with_the_words_typed(composed, override):
     assert override in refused(composed, override)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("/x/My Photos, 2020 (a=b)", "Photos (1)", "a, b", "it's", "the 'b\\'", 'a "b" &', "#1", "R&D", "~old"),
+        *("ünï", "x!", "[x", "{y}", "a=b", "$(a)", "`a`", "50 % (x)", "back\\slash (x)", "a=\\", "a=\\\\"),
+    ],
+)
+def test_the_advice_for_a_value_with_signs_works_as_it_is_typed(composed, value):
+    """In a shell, too, whose quotes are around Hydra's."""
+    key, _, line = refused(composed, f"dataset.root={value}").partition("=")
+    assert (key, line.partition(": ")[0]) == ("dataset.root", value)
+    typed = line.partition("needs quotes in quotes: ")[2]
+    (word,) = subprocess.run(["sh", "-c", f"printf %s {typed}"], capture_output=True, text=True).stdout.splitlines()
+    assert composed(word).dataset.root == value
+    assert ("'" in value or set(value) & set('"$`!\\')) or typed == f"\"dataset.root='{value}'\""
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("layers", "command line=layers: must be KEY=VALUE, as in layers=4"),
+        ("layers=4,5", "layers=4,5: lists values, where one is needed"),
+        ("+base.dataset=a b(", "+base.dataset=a b(: cannot be parsed; one text with "),
+        ("base.dataset=a b(", "base.dataset=a b(: cannot be parsed; one text with "),
+    ],
+)
+def test_what_is_no_override_of_one_value_is_one_line(composed, override, line):
+    assert refused(composed, override).startswith(line)
 
 
 def test_random_layers_are_frozen_only_on_request(composed):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import pickle
 import random
@@ -18,12 +19,14 @@ from PIL import Image, ImageFont
 from torchvision import transforms
 
 from tlprotocols import images as datasets
+from tlprotocols.config.identity import base_of
 from tlprotocols.errors import ConfigError
 from tlprotocols.images import cache as store_module
 from tlprotocols.images import folders, source
 from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.folders import ImageFiles, read_image
 from tlprotocols.images.glyphs import FACES, Glyphs, characters, font_folder
+from tlprotocols.images.splits import target_classes
 from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.records import files
 from tlprotocols.training.run import execute, selected
@@ -314,20 +317,70 @@ def test_images_that_are_trained_and_measured_on_are_noted(composed, tiny, make_
     shutil.copy(root / "val" / names[2] / "001.png", root / "train" / names[2] / "twin.png")
     shutil.copy(root / "val" / names[5] / "003.png", root / "train" / names[2] / "other.png")  # of another class
     folders = [f"dataset.root={root}", f"machine.image_cache={tmp_path / 'cache'}"]
-    configs = [
-        resolved(composed(*tiny, *folders, "layers=0", "classes=all", f"base={base}")) for base in ("none", "self")
-    ]
+    configs = [resolved(composed(*tiny, *folders, "layers=0", "classes=all", f"n_per_class={n}")) for n in (4, "full")]
     ImageCache.of(configs[0]).ensure(images_needed(configs[0]), workers=1)
     assert store_module.repeated_images(configs) == [
-        "note: 2 images of folder that accuracy is measured on are also trained on,"
-        f" the first being image 2 of class {names[2]} in val"
+        "note: 2 images of folder that accuracy is measured on are equal to images that the same run, or its base,"
+        f" is trained on, the first being image 2 of class {names[2]} in val"
     ]
+    assert store_module.repeated_images(configs[:1]) == []  # the four images of a class are others
     (root / "train" / names[2] / "twin.png").unlink()
     (root / "train" / names[2] / "other.png").unlink()
     datasets.forget()
     whole = [resolved(composed(*tiny, *folders, "layers=0", f"target={half}")) for half in "AB"]
     ImageCache.of(whole[0]).ensure(images_needed(whole[0]), workers=1)  # half of the cache is not decoded: all black
     assert store_module.repeated_images(whole[:1]) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count", "where"),
+    [
+        (["fold=0,1,2,3,4", "n_per_class=full"], 8, "image 1 of class ant in train"),
+        (["fold=0", "n_per_class=full"], 2, "image 1 of class ant in train"),
+        (["fold=1", "n_per_class=5"], 1, "image 2 of class bee in train"),
+        (["fold=2", "n_per_class=5"], 0, ""),
+        (["test_per_class=1", "n_per_class=full"], 1, "image 14 of class ant in train"),
+        (["test_per_class=1", "n_per_class=2"], 0, ""),
+        (["test_per_class=1", "fold=0,1,2,3,4", "n_per_class=full"], 7, "image 1 of class ant in train"),
+        (["dataset.val_from_train=true", "dataset.val_per_class=1", "n_per_class=full"], 1, "class ant in val"),
+        (["n_per_class=full"], 0, ""),
+    ],
+)
+def test_images_twice_among_the_training_images_are_noted_where_they_are_measured_on(
+    composed, tiny, make_shapes, tmp_path, overrides, count, where
+):
+    """Of the ants the first three are there again at the end, one of the bees is in front of itself."""
+    root = make_shapes(tmp_path / "tree", ("ant", "bee", "cat"), train=11)
+    ants, bees = root / "train" / "ant", root / "train" / "bee"
+    for number in range(3):
+        shutil.copy(ants / f"{number:03}.png", ants / f"copy{number}.png")
+    shutil.copy(bees / "000.png", bees / "0.png")
+    folders = [f"dataset.root={root}", f"machine.image_cache={tmp_path / 'cache'}"]
+    values = [override.partition("=") for override in overrides]
+    cells = itertools.product(*([f"{key}={value}" for value in listed.split(",")] for key, _, listed in values))
+    configs = [resolved(composed(*tiny, *folders, "layers=0", "classes=all", *cell)) for cell in cells]
+    ImageCache.of(configs[0]).ensure(images_needed(configs[0]), workers=1)
+    found = store_module.repeated_images(configs)
+    assert len(found) == (count > 0)
+    assert all(line.startswith(f"note: {count} image") and line.endswith(where) for line in found)
+
+
+def test_an_image_that_the_base_has_learned_is_noted(composed, tiny, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree")
+    base = resolved(composed(*tiny, f"dataset.root={root}", f"machine.image_cache={tmp_path / 'cache'}", "layers=3"))
+    base = dataclasses.replace(base, base=dataclasses.replace(base.base, n_per_class="full"))
+    names = sorted(f.name for f in (root / "train").iterdir())
+    own, other = target_classes(base, names)[0], target_classes(base_of(base), names)[0]
+    shutil.copy(root / "val" / names[own] / "000.png", root / "train" / names[other] / "000.png")
+    datasets.forget()
+    config = resolved(dataclasses.replace(base, dataset=dataclasses.replace(base.dataset, fingerprint="")))
+    runs = [config, base_of(config)]
+    for run in runs:
+        ImageCache.of(run).ensure(images_needed(run), workers=1)
+    (found,) = store_module.repeated_images(runs)
+    assert found.startswith("note: 1 image of folder")
+    assert found.endswith(f"image 1 of class {names[own]} in val")
+    assert store_module.repeated_images([dataclasses.replace(config, layers=0)]) == []
 
 
 def test_a_damaged_list_of_validation_images_is_named(composed, tmp_path):

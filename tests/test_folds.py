@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.errors import ConfigError
 from tlprotocols.images.splits import chosen, held_out
-from tlprotocols.planning.plan import plan
+from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.training.run import execute, selected
 
 CPU = torch.device("cpu")
@@ -80,12 +80,42 @@ def test_a_plan_counts_the_images_of_a_fold(cfg, n):
             ["fold=0", "n_per_class=10", "base=self"],
             "fold=0: must be null with base=self, whose base network learns all the folds",
         ),
-        (["fold=0", "folds=13", "n_per_class=full"], r"n_per_class=full: class \w+ has only 12 training images"),
+        (
+            ["fold=0", "folds=13", "n_per_class=full"],
+            r"folds=13: class \w+ has only 12 training images; give folds=12 or less, add images, or leave",
+        ),
+        (
+            ["fold=0", "folds=5", "n_per_class=full", "test_per_class=10"],
+            r"folds=5: class \w+ has only 12 training images, and test_per_class keeps 10; give folds=2, add images",
+        ),
+        (["fold=0", "n_per_class=10", "test_per_class=11"], "folds=5: .* keeps 11; add images, or leave the class out"),
+        (["fold=0", "n_per_class=10", "test_per_class=6"], "n_per_class=10: .*keeps 6; give at most 6, or full"),
+        (
+            ["n_per_class=full", "test_per_class=12"],
+            r"test_per_class=12: class \w+ has only 12 .*; give at most 11, to",
+        ),
     ],
 )
 def test_folds_that_cannot_be(cfg, overrides, line):
     with pytest.raises(ConfigError, match=f"^{line}"):
         plan([cfg(*overrides)])
+
+
+def test_a_class_smaller_than_the_folds_runs_with_as_many_folds_as_the_error_says(
+    composed, tiny, make_shapes, tmp_path
+):
+    root = make_shapes(tmp_path / "shapes", ("ant", "bee", "dog"), train=6)
+    for number in range(3, 6):
+        (root / "train" / "dog" / f"{number:03}.png").unlink()
+    where = (f"dataset.root={root}", f"results_dir={tmp_path / 'results'}", "layers=0", "classes=all")
+    for n in ("full", 5):  # neither fewer images, nor all, would do
+        with pytest.raises(ConfigError, match=r"^folds=5: class dog has only 3 training images; give folds=3 or "):
+            plan([resolved(composed(*tiny, *where, "fold=0", f"n_per_class={n}"))])
+    config = resolved(composed(*tiny, *where, "fold=2", "folds=3", "n_per_class=full"))
+    assert len(plan([config]).requested) == 1
+    row = execute(config)
+    assert row["train_images"] == 4 + 4 + 2
+    assert row["val_top1"] * (2 + 2 + 1) == pytest.approx(round(row["val_top1"] * 5))
 
 
 def test_features_of_a_fold_are_those_of_its_images(cfg, tmp_path):

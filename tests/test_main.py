@@ -67,6 +67,13 @@ def test_what_cannot_be_run_is_one_line(typed, tmp_path, overrides, line):
     assert re.search(line, refused(typed(*overrides.split()), tmp_path))
 
 
+def test_a_path_with_signs_is_given_as_the_error_says(typed, tmp_path):
+    line = refused(typed("dataset.root=/x/My Photos, 2020 (a=b)"), tmp_path)
+    assert line.endswith(" needs quotes in quotes: \"dataset.root='/x/My Photos, 2020 (a=b)'\"\n")
+    line = refused(typed("dataset.root='/x/My Photos, 2020 (a=b)'"), tmp_path)
+    assert line.startswith("dataset.root=/x/My Photos, 2020 (a=b): is not a folder")
+
+
 def test_an_empty_class_folder_is_named(typed, make_shapes, tmp_path):
     root = make_shapes(tmp_path / "tree")
     for file in (root / "train" / "cat").iterdir():
@@ -137,12 +144,22 @@ def test_the_version_and_the_classes_are_printed(command, tiny, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("module", ["tlprotocols.lr_schedule", "sweeps", "tlprotocols.results", "tlprotocols.predict"])
+COMMANDS = ("lr_schedule", "results", "predict", "models", "images", "migrate")
+
+
+@pytest.mark.parametrize("module", ["sweeps", *(f"tlprotocols.{name}" for name in COMMANDS)])
 def test_every_command_has_help_and_may_be_cut_by_head(module):
     line = f"set -o pipefail; {sys.executable} -m {module} --help | true"
     ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert ended.returncode in (0, 141)
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_the_networks(command, flag):
+    ended = command(flag, module="tlprotocols.models")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "python -m tlprotocols.models resnet50" in ended.stdout
 
 
 def test_help_names_every_factor_in_a_line(command):

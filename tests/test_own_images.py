@@ -1,17 +1,24 @@
 """Images of one's own: a report before training, and classes of unequal size."""
 
 import shutil
+import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import cross_entropy
 
+from tlprotocols.errors import BadImages
+from tlprotocols.images.__main__ import main
+from tlprotocols.images.folders import ImageFiles, read_image
 from tlprotocols.planning.plan import resolved
 from tlprotocols.training.loop import Score, class_weights
 from tlprotocols.training.run import balanced, execute, network
 from tlprotocols.training.shards import Gradient, logits
 
 CPU = torch.device("cpu")
+NOISE = Image.fromarray(np.random.RandomState(0).randint(0, 256, (24, 24, 3), dtype=np.uint8))
 
 
 def test_a_report_of_images_that_are_as_they_should_be(shapes, command):
@@ -45,7 +52,100 @@ def test_a_report_finds_what_is_wrong(make_shapes, tmp_path, command):
         f"  {train}/bee/000.png = {root}/val/bee/leak.png"
     )
     assert lines[lines.index("the same image in two classes: 1") + 1].endswith("cat/other_name.png")
-    assert lines[-1] == "the same image twice elsewhere: 8"
+    twice = lines.index(
+        "the same image twice in one class of train (with fold=, test_per_class or recommend one may be trained on and"
+        " the other measured on): 8"
+    )
+    assert lines[twice + 1] == f"  {train}/bee/002.png = {train}/bee/twice.png"
+    assert lines[-1] == "the same image twice in one class of val: 0"
+
+
+def test_a_report_reads_images_as_a_sweep_does(make_shapes, tmp_path, command, composed):
+    root = make_shapes(tmp_path / "shapes", classes=("ant", "bee"), train=4, val=2)
+    grey, long = root / "train" / "ant" / "000.png", root / "train" / "bee" / "000.png"
+    Image.fromarray(np.full((20, 20), 1000, np.uint16)).save(grey)
+    Image.new("RGB", (2002, 2)).save(long)
+    ended = command(str(root), module="tlprotocols.images")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    lines = ended.stdout.splitlines()
+    at = lines.index("cannot be read (dataset.on_bad_image=skip leaves them out): 2")
+    assert lines[at + 1].startswith(f"  {grey} (its grey values have more than 8 bits")
+    assert lines[at + 2] == f"  {long} (it has 2002 x 2 pixels, too long and thin to enlarge)"
+    files = ImageFiles(composed("dataset=folder", f"dataset.root={root}").dataset, tmp_path / "cache")
+    for label, line in enumerate(lines[at + 1 : at + 3]):
+        with pytest.raises(BadImages) as raised:
+            files.decoder("train", label)(8)
+        ((path, why),) = raised.value.files.items()
+        assert line == f"  {path} ({why})"
+
+
+def test_a_report_says_what_is_left_out(make_shapes, tmp_path, command):
+    root = make_shapes(tmp_path / "shapes", classes=("ant", "bee"), train=4, val=2)
+    for name in ("a.heic", "b.HEIC", "c.gif", "notes.txt"):
+        (root / "train" / "ant" / name).touch()
+    for folder in (root, root / "train", root / "train" / "ant" / "more"):
+        folder.mkdir(exist_ok=True)
+        shutil.copy(root / "val" / "bee" / "000.png", folder / "lost.png")
+    (root / "round").symlink_to(root)
+    ended = command(str(root), module="tlprotocols.images")
+    assert (
+        f"left out: 2 .heic, 1 .gif (convert them to .jpg or .png); 2 in no folder of a class, the first being"
+        f" {root}/lost.png\n" in ended.stdout
+    )
+    assert "train 9 images" in ended.stdout  # those of a folder in that of a class are of the class
+
+
+def test_a_report_says_which_images_are_stored_rotated(make_shapes, tmp_path, command):
+    root = make_shapes(tmp_path / "shapes", classes=("ant", "bee"), train=4, val=2)
+    upright, sideways = Image.Exif(), Image.Exif()
+    upright[274], sideways[274] = 1, 6
+    ant = root / "train" / "ant"
+    for name, exif in (
+        ("a.jpg", sideways),
+        ("b.jpg", upright),
+        ("c.png", sideways),
+        ("d.jpg", b"Exif\0\0no TIFF file"),
+    ):
+        NOISE.save(ant / name, exif=exif)
+    ended = command(str(root), module="tlprotocols.images")
+    assert ended.stderr == ""
+    line = f"stored rotated (EXIF orientation), and trained on as stored: 2, the first being {ant}/a.jpg; ImageMagick's"
+    assert line in ended.stdout
+    assert np.array_equal(read_image(ant / "c.png", NOISE.height), np.asarray(NOISE))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Photos (1)",
+            "a, b",
+            "it's",
+            'the "best"',
+            "#1",
+            "R&D",
+            "~old",
+            "[x]",
+            "{y}",
+            "${z}",
+            "a=b",
+            "end ",
+            " ",
+            "null",
+        ),
+        *("dataset=glyphs", "50%", "back\\slash", "a\\", "k: v", "@home", "!", "ünï", "*?", "$HOME", "1e3", "-m"),
+    ],
+)
+def test_a_report_of_a_folder_of_any_name(make_shapes, tmp_path, monkeypatch, capsys, name):
+    make_shapes(tmp_path / name, classes=("ant", "bee"), train=2, val=1)
+    monkeypatch.chdir(tmp_path)
+    for given in (name, f"./{name}", str(tmp_path / name)):
+        monkeypatch.setattr(sys, "argv", ["images", given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert (ended.value.code, printed.err) == (0, "")
+        assert printed.out.startswith(f"2 classes, 6 images in {tmp_path / name}\n")
 
 
 def test_of_many_unreadable_images_a_sweep_names_the_first_and_a_report_all(make_shapes, tmp_path, command):

@@ -1,6 +1,7 @@
 """The networks, and the stages of one: what `layers`, `freeze` and `high_lr_layers` count.
 
-python -m tlprotocols.models resnet50
+python -m tlprotocols.models             # the networks
+python -m tlprotocols.models resnet50    # its stages
 """
 
 import sys
@@ -35,6 +36,9 @@ def _range(spec: ModelSpec) -> str:
 
 def main() -> None:
     """Print the stages of the network on the command line, or the networks."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return
     try:
         print("\n".join(stages(sys.argv[1]) if len(sys.argv) > 1 else listing()))
     except ConfigError as error:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shlex
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import HydraException, MissingConfigException
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -112,6 +113,10 @@ class Composer:
     def _parse(self, override: str) -> Override:
         if override not in self.parsed:
             (found,) = self.parser.parse_overrides([full_name(override)])
+            if found.is_choice_sweep() or found.is_range_sweep():
+                key, _, value = override.partition("=")
+                quoted = f"; {_in_quotes(key, value)}" if set(value) & set(" /") else ""
+                raise ConfigError(key, value, f"lists values, where one is needed{quoted}")
             self.parsed[override] = check_choice(found)
         return self.parsed[override]
 
@@ -231,7 +236,19 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
             sampled = next((o for o in overrides if "interval(" in o or "tag(" in o), " ".join(overrides))
             key, _, value = sampled.partition("=")
             return ConfigError(key, value, "is sampled, which hydra/sweeper=optuna does; or list values, as in A,B")
+        if isinstance(inner, OverrideParseException):
+            key, equals, value = inner.override.removeprefix("dataset@").partition("=")
+            if not equals:
+                return ConfigError("command line", inner.override, "must be KEY=VALUE, as in layers=4")
+            return ConfigError(key, value, f"cannot be parsed; {_in_quotes(key, value)}")
         inner = inner.__cause__ or inner.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = "; ".join(line for line in lines if "HYDRA_FULL_ERROR" not in line)
     return ConfigError("command line", " ".join(overrides), words)
+
+
+def _in_quotes(key: str, value: str) -> str:
+    """How a value is given that holds signs of Hydra's grammar, as a shell needs it."""
+    word = f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    typed = shlex.quote(word) if set(word) & set('"$`!') or "\\\\" in word else f'"{word}"'
+    return f"one text with spaces, commas, brackets or other signs needs quotes in quotes: {typed}"

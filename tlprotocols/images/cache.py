@@ -21,16 +21,18 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from tlprotocols.config.identity import base_of
 from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.errors import BadImages, ConfigError
 from tlprotocols.images import Decoder, Source, source
-from tlprotocols.images.splits import probed_classes, target_classes
+from tlprotocols.images.splits import chosen, part_of, probed_classes, target_classes
 from tlprotocols.processes import end_with_parent
 from tlprotocols.records import read_json, without_waiting, write_atomic
 
 LAYOUT = 2  # raise it when the same fingerprint would be stored in other bytes
 KEPT_AFTER = 60.0  # seconds of decoding that a kill or a power cut can cost
 Job = tuple[str, int]  # part and label
+Image = tuple[str, int, int]  # part, label, and place within the class
 CHECKSUM = np.dtype("<u4")
 
 
@@ -87,19 +89,20 @@ class ImageCache:
         """What these classes take on the disk."""
         return sum(self.counts(part)[label] for part, label in jobs) * (self._image_bytes + CHECKSUM.itemsize)
 
-    def repeated(self, jobs: Iterable[Job]) -> list[tuple[str, int]]:
-        """Images of these classes' other parts that are equal, pixel by pixel, to a training image of one of them: part
-        and row. All must be decoded."""
-        rows = {part: self._rows_of(jobs, part) for part in self.index["counts"]}
+    def alike(self, jobs: Iterable[Job]) -> list[list[Image]]:
+        """Groups of images of these classes that are equal, pixel by pixel. All must be decoded."""
+        rows = {part: self._rows_of(jobs, part) for part in sorted(self.index["counts"])}
         sums = {part: np.fromfile(self._checksums(part), CHECKSUM)[found] for part, found in rows.items()}
-        images = {part: self.rows(part, "r") for part in rows}
-        found = []
-        for part in sorted(rows.keys() - {"train"}):
-            for row in rows[part][np.isin(sums[part], sums["train"])]:
-                same = rows["train"][sums["train"] == zlib.crc32(images[part][row])]
-                if any(np.array_equal(images["train"][other], images[part][row]) for other in same):
-                    found.append((part, int(row)))
-        return found
+        values, counts = np.unique(np.concatenate(list(sums.values())), return_counts=True)
+        groups: dict[tuple[int, bytes], list[Image]] = {}
+        for part, found in rows.items():
+            images, offsets = self.rows(part, "r"), self.offsets(part)
+            which = np.isin(sums[part], values[counts > 1])
+            for row, checksum in zip(found[which].tolist(), sums[part][which].tolist(), strict=True):
+                label = int(np.searchsorted(offsets, row, side="right")) - 1
+                content = hashlib.sha256(images[row]).digest()
+                groups.setdefault((checksum, content), []).append((part, label, row - int(offsets[label])))
+        return [group for group in groups.values() if len(group) > 1]
 
     def _rows_of(self, jobs: Iterable[Job], part: str) -> np.ndarray:
         offsets = self.offsets(part)
@@ -295,20 +298,70 @@ def missing_images(configs: Iterable[Config]) -> dict[ImageCache, list[Job]]:
 
 
 def repeated_images(configs: Iterable[Config]) -> list[str]:
-    """A line for each data set of these runs, whose images are decoded, that has one image in two parts: what a network
-    has learned by heart counts as recognized there. Published data sets have some, so that they are not refused."""
+    """A line for each data set of these runs, whose images are decoded, of which a run measures accuracy on an image
+    that is equal to one that it, or its base, is trained on: what a network has learned by heart counts as recognized
+    there. Published data sets have some, so that they are not refused."""
+    configs = list({_uses(config): config for config in configs}.values())
     lines = []
     for cache, jobs in _needed(configs).items():
-        found = cache.repeated(jobs)
+        groups, found = cache.alike(jobs), set[Image]()
+        among: dict[Job, list[int]] = {}
+        for part, label, place in (image for group in groups for image in group):
+            among.setdefault((part, label), []).append(place)
+        for config in (c for c in configs if among and ImageCache.of(c) == cache):
+            trained, measured = _trained_on(config, cache, among), _measured_on(config, cache, among)
+            for group in groups:
+                if trained.intersection(group):
+                    found |= measured.intersection(group)
         if found:
-            part, row = found[0]
-            label = int(np.searchsorted(cache.offsets(part), row, side="right")) - 1
-            where = f"image {row - cache.offsets(part)[label] + 1} of class {cache.classes[label]} in {part}"
+            part, label, place = min(found)
             lines.append(
                 f"note: {len(found)} {'images' if len(found) > 1 else 'image'} of {cache.dataset.name} that accuracy is"
-                f" measured on {'are' if len(found) > 1 else 'is'} also trained on, the first being {where}"
+                f" measured on {'are equal to images' if len(found) > 1 else 'is equal to one'} that the same run, or"
+                f" its base, is trained on, the first being image {place + 1} of class {cache.classes[label]} in {part}"
             )
     return lines
+
+
+def _uses(config: Config) -> tuple[object, ...]:
+    """What decides which images a run is trained and measured on."""
+    base = base_of(config)
+    classes = (config.dataset, config.classes, config.split, config.target, config.probe)
+    images = (config.n_per_class, config.test_per_class, config.fold, config.folds, config.subset)
+    return *classes, *images, config.seed if config.subset == "random" else None, base and _uses(base)
+
+
+def _trained_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[int]]) -> set[Image]:
+    """Those of some images that the run, its probe, or its base is trained on."""
+    found = _used(config, cache, "train", target_classes(config, cache.classes), among)
+    if config.probe:
+        found |= _used(config, cache, "train", probed_classes(config, cache.classes), among)
+    base = base_of(config)
+    if base is not None and ImageCache.of(base).folder == cache.folder:
+        found |= _trained_on(base, cache, among)
+    return found
+
+
+def _measured_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[int]]) -> set[Image]:
+    """Those of some images that the accuracy of the run, or of its probe, is measured on."""
+    labels = target_classes(config, cache.classes)
+    found = _used(config, cache, "val", labels, among) | _used(config, cache, "test", labels, among)
+    return found | (
+        _used(config, cache, "val", probed_classes(config, cache.classes), among) if config.probe else set()
+    )
+
+
+def _used(
+    config: Config, cache: ImageCache, part: str, labels: Sequence[int], among: Mapping[Job, Sequence[int]]
+) -> set[Image]:
+    """Those of some images, places by part and class, that a run uses in one of its parts."""
+    kept = str(part_of(config, part, cache.index["counts"]))
+    found = set[Image]()
+    for label in labels:
+        if places := among.get((kept, label)):
+            which = chosen(config, part, label, cache.counts(kept)[label])
+            found |= {(kept, label, place) for place in which[np.isin(which, places)].tolist()}
+    return found
 
 
 def _needed(configs: Iterable[Config]) -> dict[ImageCache, set[Job]]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,10 @@ from tlprotocols.images.readable import Readable
 
 Kept = Callable[[list[str]], list[str]]  # which of some files are used
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # as torchvision reads them
+OTHER_TYPES = {  # of images that are not read, as torchvision reads none of them
+    *(".gif", ".heic", ".heif", ".avif", ".jfif", ".jpe", ".jp2", ".jxl", ".apng", ".svg", ".psd", ".tga", ".ico"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
+}
 OTHERS = 100_000  # entries of a class that are no images: more are some other folder, such as a home
 
 LONGEST = (
@@ -126,20 +131,12 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     """One image as torchvision's Resize(side) and CenterCrop(side) leave it, or with `squash` its Resize((side, side)),
     which does not keep the aspect ratio: uint8 (side, side, 3).
 
-    Grey, palette and CMYK images become RGB. `data` is the content of the file, where it has been read already.
+    `data` is the content of the file, where it has been read already.
 
     Raises:
         BadImages: names the file if it cannot be decoded.
     """
-    try:
-        with Image.open(file if data is None else BytesIO(data)) as opened:
-            if why := _unusable(opened):
-                raise BadImages({str(file): why})
-            picture = opened.convert("RGB")
-    except BadImages:
-        raise
-    except UNREADABLE as error:
-        raise BadImages({str(file): why_unreadable(error)}) from error
+    picture = read_picture(file, data)
     width, height = picture.size
     if resize == "squash" and (width, height) != (side, side):
         return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
@@ -151,7 +148,25 @@ def read_image(file: str | Path, side: int, data: bytes | None = None, resize: s
     return np.asarray(picture.crop((left, top, left + side, top + side)))
 
 
-def why_unreadable(error: Exception) -> str:
+def read_picture(file: str | Path, data: bytes | None = None) -> Image.Image:
+    """One image at its own size, in RGB, which grey, palette and CMYK images become. It lies as it is stored: its EXIF
+    orientation is not applied, but to TIFF files, where Pillow does it.
+
+    Raises:
+        BadImages: names the file if it cannot be decoded, or is not used.
+    """
+    try:
+        with Image.open(file if data is None else BytesIO(data)) as opened:
+            if why := _unusable(opened):
+                raise BadImages({str(file): why})
+            return opened.convert("RGB")
+    except BadImages:
+        raise
+    except UNREADABLE as error:
+        raise BadImages({str(file): _why_unreadable(error)}) from error
+
+
+def _why_unreadable(error: Exception) -> str:
     """Pillow's reason in one line, without the address of the object that it read from."""
     return str(error).partition(" <_io")[0].partition("\n")[0]
 
@@ -163,6 +178,17 @@ def _unusable(opened: Image.Image) -> str | None:
     if max(opened.size) > LONGEST * min(opened.size):
         return f"it has {opened.width} x {opened.height} pixels, too long and thin to enlarge"
     return None
+
+
+def is_of_other_type(file: str | Path) -> bool:
+    """Whether a file is an image of a type that is not read, by its name."""
+    return os.path.splitext(file)[1].lower() in OTHER_TYPES
+
+
+def by_type(files: Iterable[str | Path]) -> str:
+    """How many files there are of each type, as in `3 .heic, 1 .gif`."""
+    counts = Counter(os.path.splitext(file)[1].lower() for file in files)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
 
 
 def is_bad(file: str) -> bool:

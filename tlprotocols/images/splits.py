@@ -132,20 +132,23 @@ def check_counts(
     counts: Mapping[str, Sequence[int]],
     key: str = "n_per_class",
 ) -> None:
-    """Refuse more images per class than some class has, and two sets of test images."""
-    if config.test_per_class and "test" in counts:
-        raise ConfigError("test_per_class", config.test_per_class, "must be 0: this data set has its own test images")
+    """Refuse more images per class than some class has, more folds, and two sets of test images."""
+    held = config.test_per_class
+    if held and "test" in counts:
+        raise ConfigError("test_per_class", held, "must be 0: this data set has its own test images")
     least = int(config.n_per_class) if config.n_per_class != "full" else 1 if config.fold is None else config.folds
     for label in [*target_classes(config, classes), *(probed_classes(config, classes) if config.probe else ())]:
-        left = counts["train"][label] - config.test_per_class
-        if left < least:
-            kept = f", and test_per_class keeps {config.test_per_class}" if config.test_per_class else ""
-            raise ConfigError(
-                key,
-                config.n_per_class,
-                f"class {classes[label]} has only {counts['train'][label]} training images{kept};"
-                f" give at most {max(left, 0)}, or full",
-            )
+        count, left = counts["train"][label], counts["train"][label] - held
+        if left >= least:
+            continue
+        few = f"class {classes[label]} has only {count} training image{'s' if count > 1 else ''}"
+        if left < 1:
+            raise ConfigError("test_per_class", held, f"{few}; give at most {count - 1}, to leave some for training")
+        kept = f", and test_per_class keeps {held}" if held else ""
+        if config.fold is not None and left < config.folds:
+            fewer = f"give folds={left}{' or less' if left > 2 else ''}, add images" if left > 1 else "add images"
+            raise ConfigError("folds", config.folds, f"{few}{kept}; {fewer}, or leave the class out")
+        raise ConfigError(key, config.n_per_class, f"{few}{kept}; give at most {left}, or full")
 
 
 def _labels(key: str, names: Sequence[str], classes: Sequence[str]) -> list[int]:

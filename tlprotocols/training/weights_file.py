@@ -123,6 +123,9 @@ def fitted(tensors: Tensors, net: models.Network, config: Config) -> Tensors:
         problems.append(f"not finite {_some(broken)}")
     if problems:
         stages = f"{config.layers} of {len(net.stages)} stages of {config.model.name}"
+        if prefix := _prefix(tensors, needed.values()) or _prefix(tensors, needed):
+            renamed = f'{{name.removeprefix("{prefix}"): x for name, x in state.items()}}'
+            problems.append(f"its names begin with {prefix}: save {renamed}")
         raise ConfigError("base.weights", config.base.weights, f"does not fit {stages}: {'; '.join(problems)}")
     return {name: tensors.get(theirs, torch.zeros((), dtype=torch.int64)) for theirs, name in wanted.items()}
 
@@ -135,6 +138,13 @@ def _names(net: models.Network) -> dict[str, str]:
 
 def _named(stage: str, module: torch.nn.Module) -> Tensors:
     return {f"{stage}.{name}": value for name, value in module.state_dict(keep_vars=True).items()}
+
+
+def _prefix(tensors: Tensors, names: Iterable[str]) -> str:
+    """What all of these names have before them in the file, as DataParallel's `module.`; empty if that is nothing."""
+    first, *others = (name for name in names if not name.endswith(COUNTER))
+    found = (theirs.removesuffix(first) for theirs in tensors if theirs.endswith(f".{first}"))
+    return next((prefix for prefix in found if all(prefix + name in tensors for name in others)), "")
 
 
 def _kind(tensor: torch.Tensor) -> str:

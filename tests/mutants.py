@@ -424,6 +424,53 @@ MUTANTS = [
         ),
     ),
     *in_(
+        "tlprotocols/searching",
+        "recommendation",
+        (
+            "settings that the held-out images chose begin a search",
+            'rows = rows[rows["fold"].notna()]',
+            "rows = rows.copy()",
+            "recommend",
+            "held_out",
+        ),
+        ("held-out images of another factor count", "for key in HELD_OUT:", "for key in ():", "recommend", "held_out"),
+    ),
+    *in_(
+        "tlprotocols/searching",
+        "space",
+        (
+            "more layers are frozen than copied",
+            'return found | {"freeze": min(found["freeze"], found["layers"])}',
+            "return found",
+            "recommend",
+            "legal",
+        ),
+    ),
+    *in_(
+        "tlprotocols/searching",
+        "comparison",
+        ("all images right show that all others are", "(1.0, 1.0, 0.0, 0.0)", "()", "recommend", "interval"),
+        ("a rare class counts like others", "if not balanced:", "if True:", "recommend", "rare"),
+    ),
+    *in_(
+        "tlprotocols/images",
+        "cache",
+        (
+            "images are measured on that another fold trains on",
+            "found |= measured.intersection(group)",
+            "found |= set(group)",
+            "datasets",
+            "noted",
+        ),
+        (
+            "the base's images are not compared",
+            "found |= _trained_on(base, cache, among)",
+            "pass",
+            "datasets",
+            "noted",
+        ),
+    ),
+    *in_(
         "analysis",
         "contrasts",
         (

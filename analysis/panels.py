@@ -151,7 +151,7 @@ def differences(rows: pd.DataFrame, levels: Levels, ax: Axes | None = None) -> A
     """Paired differences from the reference level on the same units; the best level of a size has a ring and its
     name."""
     with rc_context(STYLE):
-        ax, wide = new_axes(ax), by_unit(cells(rows, levels.column))
+        ax, wide = new_axes(ax), cells(rows, levels.column)  # of the same seed, too
         positions, colours = _positions(wide), _colours(wide, levels)
         ax.axhline(0, color=GREY, linewidth=0.8)
         intervals = [(0.0, 0.0, 0.0)]

@@ -19,7 +19,8 @@ SELECTIONS = ("all", "heldout")
 def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = "accuracy") -> pd.DataFrame:
     """The accuracies of the settings of one size that were run on the same units: a row per unit, a column per setting.
 
-    `setting` names the factors of a setting. The units are those that most settings ran on, as many as any setting has.
+    `setting` names the factors of a setting. The units are those that most settings ran on, as many as any setting has;
+    of their seeds those count that all of these settings have, or all seeds where a unit has no such seed.
 
     Raises:
         Missing: the rows have no such size, none with values of the whole setting, or no column `value`.
@@ -28,9 +29,8 @@ def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = 
         raise Missing(f"The table has no column {value}.")
     if value.startswith("val_top1"):
         rows = rows.assign(**{value: 100 * rows[value]})
-    wide: pd.DataFrame = by_unit(
-        pick(rows, n_per_class=size).pivot_table(value, ["unit", "seed"], setting, aggfunc="mean")
-    )
+    runs = pick(rows, n_per_class=size).pivot_table(value, ["unit", "seed"], setting, aggfunc="mean")
+    wide: pd.DataFrame = by_unit(runs)
     if wide.empty:
         raise Missing(f"No finished runs with n_per_class={size} and values of {', '.join(setting)}.")
     covered = wide.notna()
@@ -38,7 +38,8 @@ def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = 
     units = np.array(widest.T.value_counts().index[0])  # the most frequent column
     same = widest.columns[(widest.to_numpy() == units[:, None]).all(axis=0)]
     complete: pd.DataFrame = wide.loc[units, same]
-    return complete
+    paired = by_unit(runs[same].dropna())
+    return paired if list(paired.index) == list(complete.index) else complete
 
 
 def has_test(rows: pd.DataFrame) -> bool:

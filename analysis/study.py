@@ -3,6 +3,7 @@
 Each study is a package that exports one `STUDY`; `analysis.studies` lists them.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -71,8 +72,8 @@ class Study:
     def rows(self, table: pd.DataFrame) -> Rows:
         """The rows of this study, with four more columns, and an empty one for each varied factor that no row has.
 
-        `accuracy` is in percent, on test images where there are some; `gap` is validation minus training loss in nats;
-        `unit` numbers the units from 0.
+        `accuracy` is in percent, on test images if all rows have some, or else on validation images; `gap` is
+        validation minus training loss in nats; `unit` numbers the units from 0.
         Rows of one study agree in every factor but the varied ones (runs that copy nothing: whatever their base);
         where several groups of rows do, the largest is used.
 
@@ -93,6 +94,8 @@ class Study:
         group = _largest_group(candidates.fillna(old), self._fixed(table.columns))  # left out where it cannot matter
         absent = [name for name in self.varied if name not in table]  # of a table older than the factor, or without it
         rows = candidates.loc[group.index].assign(**dict.fromkeys(absent, None))
+        if "test_top1" in rows and rows["test_top1"].isna().any():
+            rows["test_top1"] = math.nan  # accuracies on other images are not compared
         rows["accuracy"] = 100 * _reported(rows)
         rows["val_accuracy"] = 100 * rows["val_top1"]  # what settings are chosen by
         rows["gap"] = rows["val_loss"] - rows["train_loss"]
@@ -127,8 +130,9 @@ class Study:
 
 
 def _reported(rows: pd.DataFrame) -> "pd.Series[float]":
-    """Top-1 on test images where a row has them, and on validation images where it does not."""
-    return rows["test_top1"].fillna(rows["val_top1"]) if "test_top1" in rows else rows["val_top1"]
+    """Top-1 on test images, or on validation images if these rows have no others."""
+    tested = "test_top1" in rows and rows["test_top1"].notna().all()
+    return rows["test_top1"] if tested else rows["val_top1"]
 
 
 def _largest_group(table: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:

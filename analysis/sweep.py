@@ -3,6 +3,7 @@
 A *cell* is a combination of swept factors. Replicates of a cell differ in split, target half and seed alone.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ REPLICATES = ("split", "target", "seed", "fold")
 KEPT_FIRST = (  # of factors that decide each other, the earlier one names the cells
     *("n_per_class", "dataset", "model", "protocol", "layers", "freeze", "high_lr_layers", "decay_epochs"),
 )
+TASKS = ("dataset", "dataset.fingerprint", "dataset.val_per_class", "dataset.val_from_train", "test_per_class")
 FRACTION = r"\.\d*[1-9]|\de-"  # in the text of a number
 LISTED = 6  # cells by name in a table; more are counted
 ALPHA = 0.05
@@ -48,8 +50,18 @@ def varying(rows: pd.DataFrame) -> list[str]:
         names.add("protocol")
     columns = [str(column) for column in rows]
     candidates = [c for c in columns if (c in names or c.startswith("lr.layers.")) and c not in REPLICATES]
+    candidates = [c for c in candidates if not _comes_from_updates(c, rows)]
     texts = rows[candidates].astype(str)
     return sorted((c for c in candidates if texts[c].nunique() > 1), key=_rank)
+
+
+def _comes_from_updates(column: str, rows: pd.DataFrame) -> bool:
+    """Whether these epochs differ because `max_updates` comes to so many with so many images."""
+    updates = column.removesuffix("epochs") + "max_updates"
+    if column not in ("epochs", "base.epochs") or updates not in rows:
+        return False
+    given = rows[updates].fillna(0) == 0
+    return not given.all() and rows.loc[given, column].nunique() <= 1
 
 
 def _decides(one: str, other: str, cells: pd.DataFrame) -> bool:
@@ -97,7 +109,7 @@ def is_numeric(levels: Sequence[Any]) -> bool:
 def text(level: Any) -> str:
     """A level as people write it: 5 where a column of numbers with gaps says 5.0."""
     if isinstance(level, float | np.floating):
-        return "none" if math.isnan(level) else f"{level:g}"
+        return "none" if math.isnan(level) else f"{level:.12g}"
     return "none" if level is None else str(level)
 
 
@@ -112,15 +124,22 @@ def names(rows: pd.DataFrame, factors: Sequence[str]) -> "pd.Series[str]":
 def intervals(wide: pd.DataFrame) -> pd.DataFrame:
     """Mean and ends of the 95% interval of each column, for a comparison of columns within units.
 
-    `wide` has a row per unit, or per (unit, seed), and a column per cell. Units differ, as some classes are easier; a
-    unit's mean over the cells that all units have is subtracted first (Cousineau 2005), and the widths are corrected
-    for that (Morey 2008). With a single unit, its seeds are the units; with a single run there is no interval.
+    `wide` has a row per unit, or per (unit, seed), and a column per cell. Units differ, as some classes are easier; how
+    far a unit is above others, in the mean over the cells that all units with most cells have, is subtracted first
+    (Cousineau 2005), and the widths are corrected for that (Morey 2008). A unit with one of these cells alone, as a
+    split that has just begun, tells nothing of it. With a single unit, its seeds are the units; with a single run there
+    is no interval.
     """
-    values = by_unit(wide)
-    common = values.dropna(axis=1)
+    values = by_unit(wide).copy()
+    counts = values.notna().sum(axis=1)
+    common = values[counts == counts.max()].dropna(axis=1)
     factor, shift = 1.0, pd.Series(0.0, values.index)
     if common.shape[1] > 1:
-        factor, shift = math.sqrt(common.shape[1] / (common.shape[1] - 1)), common.mean(axis=1) - common.mean().mean()
+        cells = common.columns
+        factor = math.sqrt(len(cells) / (len(cells) - 1))
+        of_one = values[cells].notna().sum(axis=1) == 1  # it would equal the mean that it is compared with
+        values.loc[of_one, cells] = math.nan
+        shift = values[cells].sub(common.mean()).mean(axis=1).fillna(0.0)
     shifted = values.sub(shift, axis=0)
     count, mean, sd = shifted.count(), shifted.mean(), shifted.std(ddof=1)
     half = factor * sd / np.sqrt(count.clip(lower=1)) * stats.t.ppf(0.975, (count - 1).clip(lower=1))
@@ -137,7 +156,7 @@ def means(rows: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     lines = []
     for cell, group in grouped:
         first: dict[str, Any] = {factor: group[factor].iloc[0] for factor in factors} or {"cell": cell}
-        indexed = group.set_index(["unit", "seed"])
+        indexed = group.groupby(["unit", "seed"])[["accuracy", "gap"]].mean()  # over folds
         accuracy, gap = by_unit(indexed["accuracy"].dropna()), by_unit(indexed["gap"].dropna())
         line = first | {"runs": len(group), "units": len(accuracy)}
         line |= {"accuracy": accuracy.mean(), "sd": accuracy.std(ddof=1), "gap": gap.mean(), "gap_sd": gap.std(ddof=1)}
@@ -153,7 +172,8 @@ def _order(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def best(rows: pd.DataFrame, factors: Sequence[str], chosen_by: str = "all") -> pd.DataFrame:
-    """A line per number of images per class: its best cell, and the cells that a paired test cannot tell from it.
+    """A line per number of images per class, and data set or classes where these differ, too: its best cell, and the
+    cells that a paired test cannot tell from it.
 
     Multiple comparisons with the best (`compare_with_best`), over the units that the compared cells share. `chosen_by`
     is the selection of `analysis.selection`. A single unit tests nothing, and then the columns are empty.
@@ -161,19 +181,22 @@ def best(rows: pd.DataFrame, factors: Sequence[str], chosen_by: str = "all") -> 
     Raises:
         Missing: no size has two cells.
     """
-    rest = [factor for factor in factors if factor != "n_per_class"]
-    named = rows.assign(cell=names(rows, rest))
+    tasks = [factor for factor in factors if factor.split(".")[0] == "classes" or factor in TASKS]
+    rest = [factor for factor in factors if factor != "n_per_class" and factor not in tasks]
+    named = rows.assign(cell=names(rows, rest), task=names(rows, tasks))
     choose, report = selection.columns(chosen_by, rows)
     lines = []
-    for size in ordered(rows["n_per_class"]):
-        total = named.loc[named["n_per_class"] == size, "cell"].nunique()
+    for size, task in itertools.product(ordered(rows["n_per_class"]), named["task"].unique()):
+        part = named[(named["n_per_class"] == size) & (named["task"] == task)]
+        total = part["cell"].nunique()
         if total < 2:
             continue
-        by, reported = (selection.candidates(named, ["cell"], size, column) for column in (choose, report))
+        by, reported = (selection.candidates(part, ["cell"], size, column) for column in (choose, report))
         reported = reported[[cell for cell in by if cell in reported]]
         first: Any = by[list(reported)].mean().idxmax()
         mean, low, high = mean_interval(reported[first])
-        line = {"n_per_class": size, "best": first, "accuracy": mean, "low": low, "high": high, "units": len(reported)}
+        line = {"n_per_class": size, **({"of": task} if tasks else {}), "best": first, "accuracy": mean}
+        line |= {"low": low, "high": high, "units": len(reported)}
         lines.append(line | {"cells": total, "compared": reported.shape[1], **_equals(reported, first)})
     if not lines:
         raise Missing("No number of images per class has two cells to choose from.")

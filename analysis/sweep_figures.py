@@ -161,15 +161,16 @@ def caption(rows: pd.DataFrame, factors: Sequence[str], factor: str, value: str)
             "(Cousineau-Morey), not adjusted for their number."
         )
     if value == "accuracy":
-        parts.append("The best cell of a panel has a ring. Each panel has its own scale.")
+        parts.append("The best of a panel's cells has a ring. Each panel has its own scale.")
     if any(flag in seen.rows and seen.rows[flag].fillna(False).any() for flag in FAILURES):
         parts.append(
             "Hollow: some run of the cell collapsed (loss at ln K), is underfitted (near ln K, or falling fast), or "
             "diverged."
         )
-    if seen.settings > LINES:
+    lines = seen.rows["line"].nunique()
+    if seen.settings > lines:
         parts.append(
-            f"Of {seen.settings} settings of the other factors, the {LINES} with most values of {factor}, and of equal "
+            f"Of {seen.settings} settings of the other factors, the {lines} with most values of {factor}, and of equal "
             "ones the most accurate; cells.csv has all."
         )
     if seen.same:
@@ -234,7 +235,7 @@ def study(table: pd.DataFrame, curves: pd.DataFrame) -> Study:
     return Study(
         name="sweep",
         title="This sweep",
-        description=_description(factors, sweep.varying(table)),
+        description=_description(factors, sweep.varying(table)) + _measured(table),
         varied=varied,
         unit=("split", "target"),
         figures=tuple(figures),
@@ -263,15 +264,22 @@ def _description(factors: Sequence[str], varying: Sequence[str]) -> str:
     return f"Swept factors that tell its cells apart: {', '.join(factors)}.{more} All others are equal."
 
 
+def _measured(table: pd.DataFrame) -> str:
+    tested = table["test_top1"].notna() if "test_top1" in table else pd.Series(False, table.index)
+    if tested.all() or not tested.any():
+        return ""
+    return f" {len(tested) - tested.sum():,} of the runs have no test images: all accuracies are on validation images."
+
+
 def _tables(factors: Sequence[str]) -> tuple[Table, ...]:
     best = Table(
         "best",
         "The best cell, and its equals",
-        "For each number of images per class: of the cells with most units (compared, of all cells), the one with the "
-        "highest mean, and those that a paired test cannot tell from it (multiple comparisons with the best, 5%, over "
-        "the units that the compared cells share). Without test "
-        "images the best one is chosen and reported on the same validation images, so its accuracy is somewhat too "
-        "high; --selection heldout avoids that.",
+        "For each number of images per class, and data set, classes or test images where these differ: of the cells "
+        "with most units (compared, of all cells), the one with the highest mean, and those that a paired test cannot "
+        "tell from it (multiple comparisons with the best, 5%, over the units, and seeds, that the compared cells "
+        "share). Without test images the best one is chosen and reported on the same validation images, so that its "
+        "accuracy is somewhat too high; --selection heldout avoids that.",
         lambda rows, chosen_by: sweep.best(rows, factors, chosen_by),
     )
     cells = Table(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import report, sweep, sweep_figures
+from analysis import panels, report, selection, sweep, sweep_figures
 from analysis.__main__ import main
 from analysis.studies import STUDIES
 from tests import synthetic
@@ -122,6 +122,95 @@ def test_the_best_cell_and_those_that_cannot_be_told_from_it():
     assert {line["best"], line["not_told_apart"]} == {"layers=5", "layers=6"}
     assert line["as_good"] == 1
     assert (line["cells"], line["compared"], line["units"]) == (3, 3, 4)
+
+
+def test_cells_are_compared_on_the_seeds_that_all_have():
+    common = rows({"layers": 5, "epochs": 3, "mean": 41.0}, {"layers": 5, "epochs": 4, "mean": 41.0}, splits=3)
+    more = rows({"layers": 5, "epochs": 4, "mean": 30.0}, splits=3).assign(seed=1)
+    wide = selection.candidates(prepared(pd.concat([common, more], ignore_index=True)), ["epochs"], 10)
+    assert wide.to_numpy() == pytest.approx(np.array([[41, 41], [46, 46], [51, 51]]))
+    apart = pd.concat(
+        [rows({"layers": 5, "epochs": 3, "mean": 41.0}), rows({"layers": 5, "epochs": 4}).assign(seed=1)],
+        ignore_index=True,
+    )
+    (line,) = sweep.best(prepared(apart), ["epochs"]).to_dict("records")
+    assert (line["best"], line["units"], line["compared"]) == ("epochs=3", 4, 2)  # of no common seed: the units' means
+
+
+def test_differences_in_the_lower_panels_are_of_the_same_seeds():
+    common = rows(*({"layers": layers, "mean": mean} for layers, mean in ((5, 41.0), (6, 41.0), (7, 42.0))), splits=3)
+    more = rows({"layers": 6, "mean": 30.0}, splits=3).assign(seed=1)
+    both = prepared(pd.concat([common, more], ignore_index=True))
+    ax = panels.differences(both, panels.Levels("layers", "layers", 5, "five layers"))
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines if line.get_marker() == "o"])
+    assert drawn == pytest.approx(np.array([0, 0, 1, 1]))  # the last one is the ring
+
+
+def test_accuracies_on_test_images_are_not_compared_with_those_on_validation_images():
+    table = rows({"layers": 5, "epochs": 3, "mean": 41.0}, {"layers": 5, "epochs": 4, "mean": 40.0})
+    tested = table.assign(test_top1=table["val_top1"].where(table["epochs"] == 3) - 0.2)
+    seen = prepared(tested)
+    assert seen["accuracy"].tolist() == pytest.approx((100 * table["val_top1"]).tolist())
+    assert sweep_figures._label(seen, "accuracy") == "validation top-1 (%)"
+    said = sweep_figures.study(tested, pd.DataFrame()).description
+    assert "4 of the runs have no test images: all accuracies are on validation images." in said
+    whole = tested.assign(test_top1=table["val_top1"] - 0.2)
+    assert prepared(whole)["accuracy"].tolist() == pytest.approx((100 * whole["test_top1"]).tolist())
+    assert "test images" not in sweep_figures.study(whole, pd.DataFrame()).description
+
+
+def test_a_split_that_has_begun_leaves_the_intervals_of_other_cells_as_they_are():
+    draw = np.random.default_rng(0)
+    wide = pd.DataFrame(draw.normal(np.array([[20], [30], [40], [50]]), 0.3, (4, 4)), columns=list("ABCD"))
+    before = sweep.intervals(wide)
+    after = sweep.intervals(pd.concat([wide, pd.DataFrame({"A": [60.0]}, index=[4])]))
+    pd.testing.assert_frame_equal(before, after)
+    two = sweep.intervals(pd.concat([wide, pd.DataFrame({"A": [60.0], "B": [60.3]}, index=[4])]))
+    assert ((two["high"] - two["low"]) < 2 * (before["high"] - before["low"])).all()
+    assert two.loc["C":].equals(before.loc["C":])
+
+
+def test_large_numbers_and_close_rates_name_different_cells():
+    assert [sweep.text(value) for value in (20240101.0, 5.0, 0.0012345678, 0.001, float("nan"))] == [
+        *("20240101", "5", "0.0012345678", "0.001", "none")
+    ]
+    table = rows({"base.seed": 20240101.0}, {"base.seed": 20240102.0}, SCRATCH | {"base.seed": np.nan})
+    assert len(sweep.means(prepared(table), ["base.seed"])) == 3
+
+
+def test_each_data_set_has_a_best_cell_of_its_own():
+    cells = [
+        {"layers": layers, "dataset.fingerprint": name, "mean": 40.0 + sign * layers}
+        for layers in (4, 5)
+        for name, sign in (("aa", 1), ("bb", -1))
+    ]
+    table = prepared(rows(*cells))
+    found = sweep.best(table, sweep.swept(table)).set_index("of")["best"]
+    assert found.to_dict() == {"dataset.fingerprint=aa": "layers=5", "dataset.fingerprint=bb": "layers=4"}
+
+
+def test_folds_are_no_units():
+    folds = [
+        rows({"layers": 5, "epochs": 3, "mean": 40.0 + fold}, splits=1, seeds=2).assign(fold=fold) for fold in range(5)
+    ]
+    (line,) = sweep.means(prepared(pd.concat(folds, ignore_index=True)), ["epochs"]).to_dict("records")
+    assert (line["runs"], line["units"], line["accuracy"], line["sd"]) == (10, 2, pytest.approx(42), pytest.approx(0))
+
+
+def test_epochs_that_updates_come_to_name_no_cells():
+    cells = [
+        {"n_per_class": n, "max_updates": updates, "epochs": {0: 3, 5: 50 // n}[updates]}
+        for n in (10, 50)
+        for updates in (0, 5)
+    ]
+    assert sweep.swept(rows(*cells)) == ["n_per_class", "max_updates"]
+
+
+def test_a_caption_says_which_settings_have_no_line():
+    cells: list[dict[str, Any]] = [{"layers": layers, "n_per_class": n} for layers in (5, 7) for n in (10, 50)]
+    table = prepared(rows(*cells, {"layers": 3, "n_per_class": 10, "mean": 80.0}))
+    said = sweep_figures.caption(table, ["n_per_class", "layers"], "n_per_class", "accuracy")
+    assert "Of 3 settings of the other factors, the 2 with most values of n_per_class" in said
 
 
 def test_one_run_per_cell_has_points_without_intervals_and_says_so(tmp_path: Path, monkeypatch, capsys):

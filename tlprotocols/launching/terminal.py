@@ -273,8 +273,8 @@ def _columns(planned: Plan, rows: Sequence[Row]) -> list[str]:
         row["protocol"] = row.get("protocol") or named[row["run_id"]]  # of an older row
         for key in factors:
             values[key].add((row["protocol"], str(row.get(key, ""))))
-    protocols = len(set(named.values()))
-    kept = [key for key in factors if key in ("layers", "n_per_class") or len(values[key]) > protocols]
+    several = {key for key in factors if len(values[key]) > len({protocol for protocol, _ in values[key]})}
+    kept = [key for key in factors if key in ("layers", "n_per_class") or key in several]
     return ["protocol", *kept]
 
 

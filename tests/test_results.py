@@ -290,6 +290,16 @@ def test_rows_older_than_a_factor_have_its_legacy_value(tmp_path):
     assert [None if n != n else n for n in table["base.shards"]] == [None, 1, 2]
 
 
+def test_a_row_of_a_weights_file_has_no_factors_of_a_base_that_was_trained(plain, tmp_path):
+    digest = "0123456789abcdef"
+    weights, trained = plain("layers=4", "base=weights", "base.weights=x.safetensors"), plain("layers=4")
+    weights = dataclasses.replace(weights, base=dataclasses.replace(weights.base, digest=digest))
+    put(tmp_path, [{"run_id": run_id(c), **factors(c), "val_top1": 0.5, "role": "run"} for c in (weights, trained)])
+    row = load(tmp_path).set_index("run_id").loc[run_id(weights)].dropna()
+    assert {key: row[key] for key in row.index if key.startswith("base.")} == {"base.digest": digest}
+    assert row["base"] == "weights"
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -302,7 +302,7 @@ def _completed(row: Row) -> Row:
     from tlprotocols.config.protocols import protocol_of
 
     legacy = {key: value for key, value in legacy_values().items() if value is not None}
-    if row.get("base", "none") == "none":
+    if row.get("base", "none") in ("none", "weights"):  # no base was trained
         legacy = {key: value for key, value in legacy.items() if not key.startswith("base.")}
     row = row | {key: value for key, value in legacy.items() if value is not None and row.get(key) is None}
     n, total, classes = row.get("n_per_class"), row.get("train_images"), row.get("classes_learned")

@@ -173,8 +173,9 @@ def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame"
     except Exception as error:  # pandas lets through whatever its parser and its operators raise
         columns = ", ".join(key for key in table if key in FACTORS and "." not in key)
         why = " ".join(str(error).split())
+        number = " images_per_class is n_per_class as a number;" if "n_per_class" in query else ""
         raise ValueError(
-            f"query={query}: is no query of this table ({why}); columns are {columns}, ...;"
+            f"query={query}: is no query of this table ({why});{number} columns are {columns}, ...;"
             " one with a dot needs backticks, as in `lr.high` == 0.01"
         ) from error
 

@@ -98,6 +98,13 @@ def test_a_failed_run_of_a_cell_is_counted(plain, mark):
     assert f"1 {mark}" in printed(terminal.table(plan, rows, 100), 100)
 
 
+def test_a_loss_that_a_diverged_run_lacks_is_not_averaged_over_the_others(plain):
+    plan, rows = planned([plain(f"layers={m}", f"seed={i}") for m in (4, 5) for i in range(3)])
+    rows[1] |= {"diverged": True, "train_loss": None}
+    made = terminal.table(plan, rows, 120)
+    assert {column.header: list(column.cells) for column in made.columns}["train loss"] == ["", "0.750"]
+
+
 def test_the_progress_of_a_run_is_the_last_line_of_its_log(plain, tmp_path):
     config = dataclasses.replace(plain("epochs=8"), results_dir=str(tmp_path))
     run = Run(run_id(config), config, "run", None, 10, 10)

@@ -304,9 +304,10 @@ def _marks(group: Sequence[Row]) -> str:
 
 
 def _mean(key: str, group: Sequence[Row]) -> str:
-    """The mean of a measurement over the runs of a cell; of accuracy, with its standard deviation."""
-    values = [row[key] for row in group if row.get(key) is not None]
-    if not values:
+    """The mean of a measurement over the runs of a cell; of accuracy, with its standard deviation. Empty where a run
+    lacks it, as one that diverged its loss."""
+    values: list[Any] = [row.get(key) for row in group]
+    if None in values:
         return ""
     shown = _number(key, mean(values))
     return f"{shown[:-1]} ± {100 * stdev(values):.1f}%" if key == "val_top1" and len(values) > 1 else shown

@@ -17,8 +17,8 @@ from tlprotocols.config.schema import Config, factor
 from tlprotocols.config.validate import build, keys
 from tlprotocols.errors import ConfigError
 from tlprotocols.migrate import migrate, new_ids
-from tlprotocols.records import read_row, write_atomic
-from tlprotocols.results import identity_of_row, import_rows, load, read_rows
+from tlprotocols.records import read_row, write_atomic, write_row
+from tlprotocols.results import export, identity_of_row, import_rows, load, read_rows
 
 GOLDEN = {
     "": "60f6d566642fd92e",
@@ -290,6 +290,16 @@ def test_rows_older_than_a_factor_have_its_legacy_value(tmp_path):
     assert [None if n != n else n for n in table["base.shards"]] == [None, 1, 2]
 
 
+def test_a_row_of_a_weights_file_has_no_factors_of_a_base_that_was_trained(plain, tmp_path):
+    digest = "0123456789abcdef"
+    weights, trained = plain("layers=4", "base=weights", "base.weights=x.safetensors"), plain("layers=4")
+    weights = dataclasses.replace(weights, base=dataclasses.replace(weights.base, digest=digest))
+    put(tmp_path, [{"run_id": run_id(c), **factors(c), "val_top1": 0.5, "role": "run"} for c in (weights, trained)])
+    row = load(tmp_path).set_index("run_id").loc[run_id(weights)].dropna()
+    assert {key: row[key] for key in row.index if key.startswith("base.")} == {"base.digest": digest}
+    assert row["base"] == "weights"
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -492,6 +502,29 @@ def test_the_table_is_sorted_and_leaves_bases_out(tmp_path):
     assert load(tmp_path, bases=True)["run_id"].tolist()[1] == "b" * 16
 
 
+@pytest.mark.parametrize("kind", ["folders", "csv", "parquet"])
+@pytest.mark.parametrize("places", [("one", "two"), ("two", "one")])
+def test_equal_runs_of_several_tables_have_the_labels_of_all(tmp_path, places, kind):
+    first, second, third, base = some_rows()
+    put(tmp_path / "one", [first | {"sweep": "a"}, third, base | {"sweep": "a,c"}])
+    put(tmp_path / "two", [first | {"sweep": "b"}, second | {"sweep": "b"}, base | {"role": "run"}])
+    given = [tmp_path / place for place in places]
+    if kind != "folders":
+        given = [folder.with_suffix(f".{kind}") for folder in given]
+        for file in given:
+            export(file.with_suffix(""), file, bases=True)
+    ids = {sweep: set(load(given, sweep=sweep)["run_id"]) for sweep in ("a", "b", "c")}
+    assert ids == {
+        "a": {first["run_id"], base["run_id"]},
+        "b": {first["run_id"], second["run_id"]},
+        "c": {base["run_id"]},
+    }
+    table = load(given).set_index("run_id")
+    assert table["sweep"][first["run_id"]] == ("a,b" if places[0] == "one" else "b,a")
+    assert len(table) == 4
+    assert table["role"][base["run_id"]] == "run"
+
+
 def test_the_table_can_be_read_while_rows_are_added(tmp_path):
     (tmp_path / "rows").mkdir()
     template = next(some_rows())
@@ -569,6 +602,24 @@ def test_exported_rows_taken_back_are_finished_runs(plain, tmp_path, suffix):
     pd.testing.assert_frame_equal(load(there), load(here))
     assert import_rows(file, there) == 0
     assert {row["run_id"] for row in read_rows(there)} == {identifier(identity_of_row(row)) for row in read_rows(there)}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_row_that_is_there_gets_the_labels_of_an_imported_one(plain, tmp_path, caplog, suffix):
+    ids = [run_id(config) for config in (plain("layers=0"), plain("layers=5"))]
+    one, two = (
+        {"run_id": run_id(c), **factors(c), "val_top1": 0.5, "role": "run", "sweep": "b", "host": "there"}
+        for c in (plain("layers=0"), plain("layers=5"))
+    )
+    put(tmp_path / "there", [one, two | {"sweep": None}])
+    export(tmp_path / "there", tmp_path / f"table.{suffix}")
+    (tmp_path / "here" / "rows").mkdir(parents=True)
+    write_row(tmp_path / "here" / "rows" / f"{ids[0]}.json", one | {"role": "base", "sweep": "a", "host": "here"})
+    write_row(tmp_path / "here" / "rows" / f"{ids[1]}.json", two | {"sweep": "a", "host": "here"})
+    assert import_rows(tmp_path / f"table.{suffix}", tmp_path / "here") == 0
+    rows = {row["run_id"]: row for row in read_rows(tmp_path / "here")}
+    assert rows == {ids[0]: one | {"sweep": "a,b", "host": "here"}, ids[1]: two | {"sweep": "a", "host": "here"}}
+    assert not caplog.text
 
 
 def test_an_imported_row_whose_factors_are_not_its_ids_is_refused(tmp_path):

@@ -74,6 +74,17 @@ def test_delete_by_a_bad_query_deletes_nothing(typed, results):
     assert len(load(results)) == 3
 
 
+def test_a_query_that_compares_full_with_a_number_is_refused_with_the_column_that_has_numbers(typed, results):
+    row = {"run_id": "dd55", "layers": 4, "n_per_class": "full", "val_top1": 0.5, "role": "run"}
+    (results / "rows" / "dd55.json").write_text(json.dumps(row | {"train_images": 90, "classes_learned": 3}))
+    with pytest.raises(SystemExit, match="images_per_class is n_per_class as a number"):
+        typed("list", results, "--query", "n_per_class > 20")
+    assert "1 runs in" in typed("list", results, "--query", "images_per_class > 20")
+    with pytest.raises(SystemExit) as refused:
+        typed("list", results, "--query", "layers")
+    assert "images_per_class" not in str(refused.value)
+
+
 def test_prune_says_sizes_and_deletes_what_is_named(typed, results, tmp_path):
     cache = tmp_path / "cache"
     (cache / "glyphs-32px-0123-2").mkdir(parents=True)

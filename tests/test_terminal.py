@@ -73,11 +73,36 @@ def test_protocols_are_named_and_what_follows_from_them_is_left_out(composed):
     assert "high_lr_layers" not in shown
 
 
+@pytest.mark.parametrize(
+    ("protocols", "finished"),
+    [
+        (("scratch", "fine_tune"), [("scratch", 0.005), ("scratch", 0.2)]),
+        (("scratch", "fine_tune", "frozen"), [("scratch", 0.005), ("scratch", 0.2), ("fine_tune", 0.2)]),
+    ],
+)
+def test_settings_are_not_averaged_where_part_of_a_sweep_has_no_row(composed, protocols, finished):
+    swept = [(protocol, lr) for protocol in protocols for lr in (0.005, 0.2)]
+    plan, rows = planned([composed(f"protocol={protocol}", f"lr.high={lr}") for protocol, lr in swept])
+    rows = [row if cell in finished else None for cell, row in zip(swept, rows, strict=True)]
+    shown = printed(terminal.table(plan, rows, 120), 120)
+    assert "±" not in shown
+    assert "lr.high" in shown
+    for row in filter(None, rows):
+        assert f"{100 * row['val_top1']:.1f}%" in shown
+
+
 @pytest.mark.parametrize("mark", ["collapsed", "underfitted", "diverged"])
 def test_a_failed_run_of_a_cell_is_counted(plain, mark):
     plan, rows = planned([plain(f"seed={i}") for i in range(3)])
     rows[1][mark] = True
     assert f"1 {mark}" in printed(terminal.table(plan, rows, 100), 100)
+
+
+def test_a_loss_that_a_diverged_run_lacks_is_not_averaged_over_the_others(plain):
+    plan, rows = planned([plain(f"layers={m}", f"seed={i}") for m in (4, 5) for i in range(3)])
+    rows[1] |= {"diverged": True, "train_loss": None}
+    made = terminal.table(plan, rows, 120)
+    assert {column.header: list(column.cells) for column in made.columns}["train loss"] == ["", "0.750"]
 
 
 def test_the_progress_of_a_run_is_the_last_line_of_its_log(plain, tmp_path):

@@ -289,13 +289,24 @@ def show_base_as_run(config: Config) -> None:
 
 def add_sweep(config: Config) -> None:
     """Let the row of a run that an earlier sweep finished belong to the sweep of this configuration, too."""
-    path = files(config).row
+    if config.sweep:
+        add_labels(files(config).row, {"sweep": config.sweep, "role": "base"})  # whatever role it has stays
+
+
+def add_labels(path: Path, other: Row) -> None:
+    """Let a finished run's row belong to the sweeps of another row of this run, too."""
     row = read_row(path)
-    if row is None or not config.sweep:
-        return
-    names = (row.get("sweep") or "").split(",")
-    if config.sweep not in names:
-        write_row(path, row | {"sweep": ",".join(filter(None, [*names, config.sweep]))})
+    if row is not None and (labelled := with_labels(row, other)) != row:
+        write_row(path, labelled)
+
+
+def with_labels(row: Row, other: Row) -> Row:
+    """A row with the sweeps of another row of its run, after its own; the row of a run if the other one is."""
+    names = dict.fromkeys(name for one in (row, other) for name in (one.get("sweep") or "").split(",") if name)
+    labels = {"sweep": ",".join(names)} if names else {}
+    if row.get("role") == "base" and other.get("role") in (None, "run"):  # older rows have none
+        labels["role"] = "run"
+    return row | labels
 
 
 def read_classes(paths: Files) -> dict[str, Any]:

@@ -273,8 +273,8 @@ def _columns(planned: Plan, rows: Sequence[Row]) -> list[str]:
         row["protocol"] = row.get("protocol") or named[row["run_id"]]  # of an older row
         for key in factors:
             values[key].add((row["protocol"], str(row.get(key, ""))))
-    protocols = len(set(named.values()))
-    kept = [key for key in factors if key in ("layers", "n_per_class") or len(values[key]) > protocols]
+    several = {key for key in factors if len(values[key]) > len({protocol for protocol, _ in values[key]})}
+    kept = [key for key in factors if key in ("layers", "n_per_class") or key in several]
     return ["protocol", *kept]
 
 
@@ -304,9 +304,10 @@ def _marks(group: Sequence[Row]) -> str:
 
 
 def _mean(key: str, group: Sequence[Row]) -> str:
-    """The mean of a measurement over the runs of a cell; of accuracy, with its standard deviation."""
-    values = [row[key] for row in group if row.get(key) is not None]
-    if not values:
+    """The mean of a measurement over the runs of a cell; of accuracy, with its standard deviation. Empty where a run
+    lacks it, as one that diverged its loss."""
+    values: list[Any] = [row.get(key) for row in group]
+    if None in values:
         return ""
     shown = _number(key, mean(values))
     return f"{shown[:-1]} ± {100 * stdev(values):.1f}%" if key == "val_top1" and len(values) > 1 else shown

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlprotocols.config.identity import Factors, identifier, legacy_values
 from tlprotocols.config.validate import keys
-from tlprotocols.records import Files, Row, has_curve, read_row, write_row
+from tlprotocols.records import Files, Row, add_labels, has_curve, read_row, with_labels, write_row
 
 if TYPE_CHECKING:
     import pandas
@@ -94,10 +94,11 @@ def load(
     """The table: one row per finished run, columns named as overrides, sorted by the swept factors.
 
     `results` is a results folder, or a table that was exported as .csv or .parquet, or a list of these, of which equal
-    runs count once. With `bases`, also the rows of networks that were trained only to be copied from. `sweep` and
-    `protocol` keep the rows with this label. Rows older than a factor have its legacy value, rows older than the label
-    `protocol` the name that fits their factors. `images_per_class` is `n_per_class` as a number, for axes: with `full`
-    the mean over the classes. Before the first row the table is empty and has its columns.
+    runs count once and have the sweeps of all. With `bases`, also the rows of networks that were trained only to be
+    copied from. `sweep` and `protocol` keep the rows with this label. Rows older than a factor have its legacy value,
+    rows older than the label `protocol` the name that fits their factors. `images_per_class` is `n_per_class` as a
+    number, for axes: with `full` the mean over the classes. Before the first row the table is empty and has its
+    columns.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
@@ -105,7 +106,11 @@ def load(
     import pandas
 
     places = [results] if isinstance(results, str | os.PathLike) else list(results)
-    by_id = {row["run_id"]: row for place in reversed(places) for row in read_rows(Path(place).expanduser())}
+    by_id: dict[str, Row] = {}
+    for place in reversed(places):
+        for row in read_rows(Path(place).expanduser()):
+            later = by_id.get(row["run_id"])
+            by_id[row["run_id"]] = with_labels(row, later) if later else row
     rows = [row for row in by_id.values() if bases or row.get("role", "run") == "run"]
     completed = [_completed(_present(row)) for row in rows]
     kept = [row for row in completed if _labelled(row, sweep, protocol)]
@@ -168,8 +173,9 @@ def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame"
     except Exception as error:  # pandas lets through whatever its parser and its operators raise
         columns = ", ".join(key for key in table if key in FACTORS and "." not in key)
         why = " ".join(str(error).split())
+        number = " images_per_class is n_per_class as a number;" if "n_per_class" in query else ""
         raise ValueError(
-            f"query={query}: is no query of this table ({why}); columns are {columns}, ...;"
+            f"query={query}: is no query of this table ({why});{number} columns are {columns}, ...;"
             " one with a dot needs backticks, as in `lr.high` == 0.01"
         ) from error
 
@@ -177,22 +183,25 @@ def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame"
 def import_rows(table: str | os.PathLike[str], results: str | os.PathLike[str]) -> int:
     """Put the rows of an exported table into a results folder, where their runs then count as finished.
 
-    Rows that are there already stay. Returns how many were new.
+    Rows that are there already stay, and get the imported names of sweeps. Returns how many were new.
 
     Raises:
         ValueError: the id of a row is not that of its factors.
     """
     folder = Path(results).expanduser() / "rows"
     folder.mkdir(parents=True, exist_ok=True)
-    new = [row for row in read_rows(Path(table)) if not (folder / f"{row['run_id']}.json").exists()]
-    for row in new:
+    rows, new = read_rows(Path(table)), 0
+    for row in rows:
         if identifier(identity_of_row(row)) != row["run_id"]:
             raise ValueError(f"{table}: run {row['run_id']} has other factors than its id says; nothing was imported")
-    for row in new:
-        row = {key: value for key, value in row.items() if key not in ADDED}
-        there = _present(row)
-        write_row(folder / f"{row['run_id']}.json", {key: there.get(key) for key in row})
-    return len(new)
+    for row in rows:
+        path, there = folder / f"{row['run_id']}.json", _present(row)
+        if path.exists():
+            add_labels(path, row)
+        else:
+            write_row(path, {key: there.get(key) for key in row if key not in ADDED})
+            new += 1
+    return new
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -220,7 +229,8 @@ def _parquet(path: Path) -> list[Row]:
     table = pandas.read_parquet(path)
     if "run_id" not in table:
         raise ValueError("it has no run_id")
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    rows = table.to_dict("records")
+    return [{str(key): None if value != value else value for key, value in row.items()} for row in rows]
 
 
 def _csv(path: Path) -> list[Row]:
@@ -293,7 +303,7 @@ def _completed(row: Row) -> Row:
     from tlprotocols.config.protocols import protocol_of
 
     legacy = {key: value for key, value in legacy_values().items() if value is not None}
-    if row.get("base", "none") == "none":
+    if row.get("base", "none") in ("none", "weights"):  # no base was trained
         legacy = {key: value for key, value in legacy.items() if not key.startswith("base.")}
     row = row | {key: value for key, value in legacy.items() if value is not None and row.get(key) is None}
     n, total, classes = row.get("n_per_class"), row.get("train_images"), row.get("classes_learned")

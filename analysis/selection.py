@@ -20,7 +20,7 @@ def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = 
     """The accuracies of the settings of one size that were run on the same units: a row per unit, a column per setting.
 
     `setting` names the factors of a setting. The units are those that most settings ran on, as many as any setting has;
-    of their seeds those count that all of these settings have, or all seeds where a unit has no such seed.
+    of their seeds those count that all of these settings have, or all seeds if some unit has no such seed.
 
     Raises:
         Missing: the rows have no such size, none with values of the whole setting, or no column `value`.

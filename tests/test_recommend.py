@@ -49,6 +49,20 @@ class Landscape:
         return 0.9 - 0.1 * distance - 0.1 * rates + HARDER[int(values["fold"])]
 
 
+class Interrupted(Landscape):
+    """Ctrl-C some seconds after the step that follows 40 runs has begun."""
+
+    def __init__(self, after=0):
+        super().__init__()
+        self.after = after
+
+    def __call__(self, cells):
+        if len(self.cells) > 40:
+            self.now += self.after
+            raise KeyboardInterrupt
+        return super().__call__(cells)
+
+
 @pytest.fixture
 def search(tmp_path, composed):
     """A search on a landscape; `folder` is the results folder."""
@@ -119,12 +133,6 @@ def test_an_interrupted_search_goes_on_where_it_ended(search):
     whole, land = search(folder="whole")
     whole.run(25)
 
-    class Interrupted(Landscape):
-        def __call__(self, cells):
-            if len(self.cells) > 40:
-                raise KeyboardInterrupt
-            return super().__call__(cells)
-
     one, _ = search(folder="stopped", landscape=Interrupted())
     with pytest.raises(KeyboardInterrupt):
         one.run(25)
@@ -139,14 +147,7 @@ def test_the_time_of_an_interrupted_step_is_spent(search):
     whole, land = search(folder="whole")
     whole.run(25)
 
-    class Interrupted(Landscape):
-        def __call__(self, cells):
-            if len(self.cells) > 40:
-                self.now += 100
-                raise KeyboardInterrupt
-            return super().__call__(cells)
-
-    one, _ = search(folder="stopped", landscape=Interrupted())
+    one, _ = search(folder="stopped", landscape=Interrupted(after=100))
     with pytest.raises(KeyboardInterrupt):
         one.run(25)
     again, second = search(folder="stopped")

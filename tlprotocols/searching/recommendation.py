@@ -25,7 +25,7 @@ from tlprotocols.searching.comparison import Interval
 from tlprotocols.searching.search import REPLICATES, Options, Search, Tried, typed
 
 NAME = "recommended"
-HELD_OUT = ("test_per_class", "dataset.val_per_class", "dataset.val_from_train")  # factors that say which images are
+HELD_OUT = ("test_per_class", "dataset.val_per_class", "dataset.val_from_train")  # which images are held out
 
 
 class Launcher(Protocol):

@@ -1,5 +1,6 @@
 """Sweeps by real processes: each run once, the same rows however many workers, failures and kills survived."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from tlprotocols.config.identity import base_of, run_id
-from tlprotocols.hardware import SHARED_BY
+from tlprotocols.hardware import SHARED_BY, precision
 from tlprotocols.images.splits import random_halves
 from tlprotocols.launching import terminal, workers
 from tlprotocols.launching.driver import absolute, sweep
@@ -85,6 +86,31 @@ def test_the_second_time_nothing_runs(swept, configs, capsys):
     assert sweep(configs(folder), by(1)) == rows
     assert {file: file.stat().st_mtime_ns for file in folder.glob("**/*")} == before
     assert "5 cells, 4 runs, 4 finished" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_runs_that_finished_in_the_precision_of_another_machine_are_named(composed, tiny, tmp_path, capsys):
+    def configs(cells):
+        return [composed(*tiny, f"results_dir={tmp_path}", *cell.split()) for cell in cells]
+
+    here = precision("auto", composed(*tiny).machine)
+    there = "fp32" if here == "bf16" else "bf16"
+    keys, look = ("precision", "base.precision"), dataclasses.replace(by(1), dry_run=True)
+    named, auto = (" ".join(f"{key}={value}" for key in keys) for value in (there, "auto"))
+    scratch = "protocol=scratch"
+    sweep(configs([f"{cell} {named}" for cell in (scratch, "layers=5")]), by(1))
+    capsys.readouterr()
+
+    def notes(*cells):
+        sweep(configs(cells), look)
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+
+    (line,) = notes(*[f"{cell} {auto}" for cell in (scratch, "layers=5", "layers=6")])
+    assert f"2 of the runs to run have finished in {there}, but precision=auto is {here} here" in line
+    assert named in line
+    assert notes(f"layers=5 {named}", f"layers=6 {named}") == []
+    assert notes(f"{scratch} {auto} seed=1", f"layers=5 precision={here} base.precision={here}") == []
+    assert f"; precision={there} keeps" in notes(f"layers=5 precision=auto base.precision={there}")[0]
 
 
 @pytest.mark.slow

@@ -13,14 +13,14 @@ from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.config.validate import keys
 from tlprotocols.disk import check_folder, free_bytes
 from tlprotocols.errors import ConfigError
-from tlprotocols.hardware import cores, device, memory_bytes
+from tlprotocols.hardware import cores, device, memory_bytes, precision
 from tlprotocols.images import forget, source
 from tlprotocols.images.cache import ImageCache, Job, missing_images, repeated_images
 from tlprotocols.launching.backend import Backend, OnEvent
 from tlprotocols.launching.terminal import Terminal, cautions, footer, size, table
 from tlprotocols.planning.cost import cost
-from tlprotocols.planning.plan import Run, plan, resolved
-from tlprotocols.records import Row, add_sweep, files, show_base_as_run
+from tlprotocols.planning.plan import Plan, Run, plan, resolved
+from tlprotocols.records import Row, add_sweep, files, finished_row, show_base_as_run
 from tlprotocols.results import trackers
 
 WORTH_A_LINE = 2.0  # seconds
@@ -40,11 +40,11 @@ def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True)
         trackers.check(configs[0].tracker)
     results = Path(configs[0].results_dir).expanduser()
     check_folder("results_dir", results, write=False)
-    configs = [absolute(config) for config in configs]
+    given = [absolute(config) for config in configs]
     terminal = Terminal()
     forget()
-    _read_contents(terminal, configs)
-    configs = [resolved(backend.resolve(config)) for config in configs]
+    _read_contents(terminal, given)
+    configs = [resolved(backend.resolve(config)) for config in given]
     _check_weights(configs)
     planned = backend.look(plan(configs, backend.retry_failed))
     costs, parallel = cost(planned, backend.is_here), backend.parallel(configs)
@@ -52,6 +52,7 @@ def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True)
         check_folder("results_dir", results, write=True)
     missing = missing_images(run.config for run in planned.to_run)
     notes = _memory(planned.to_run, missing, parallel) if backend.is_here else []
+    notes += _finished_in_another_precision(given, planned)
     for line in [*cautions(planned), *notes, *_room(missing, backend.is_here, backend.dry_run)]:
         terminal.print(line)
     if backend.dry_run:
@@ -223,6 +224,36 @@ def _memory(runs: Sequence[Run], missing: Mapping[ImageCache, list[Job]], parall
         return []
     fit = f"{size(there)} are here for {parallel} at a time; hydra.launcher.workers={int(there // need)} fits"
     return [f"note: a run needs about {size(need)} of memory, and {fit}"]
+
+
+def _finished_in_another_precision(given: Sequence[Config], planned: Plan) -> list[str]:
+    """A line where runs to run have finished on a machine on which `auto` stands for another precision. Here they are
+    other runs: a sweep that changes machines would start anew without a word."""
+    to_run = {run.id: run.config for run in planned.to_run}
+    found, named = set(), {}
+    for before, id in zip(given, planned.cells, strict=True):
+        auto = [key for key in ("precision", "base.precision") if attrgetter(key)(before) == "auto"]
+        if not auto or id not in to_run:
+            continue
+        config = to_run[id]
+        here = precision("auto", config.machine)
+        there = "fp32" if here == "bf16" else "bf16"
+        other = replace(
+            config,
+            precision=there if "precision" in auto else config.precision,
+            base=replace(config.base, precision=there) if "base.precision" in auto else config.base,
+        )
+        if finished_row(other, "run", verify=False) is not None:
+            found.add(id)
+            named |= dict.fromkeys(auto, (here, there))
+    if not found:
+        return []
+    here, there = next(iter(named.values()))
+    slow = " (slow on this processor)" if there == "bf16" else ""
+    return [
+        f"note: {len(found)} of the runs to run have finished in {there}, but precision=auto is {here} here, and they"
+        f" will run again in {here}; {' '.join(f'{key}={there}' for key in named)} keeps to {there}{slow}"
+    ]
 
 
 def _most_bytes(run: Run) -> float:

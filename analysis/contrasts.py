@@ -21,6 +21,10 @@ from analysis.statistics import PairedDifference, holm, paired, units_needed
 
 ALPHA = 0.05
 MOST = 1000  # units that anybody would count
+SHOWN = (  # columns of the report's table
+    *("contrast", "statistic", "effect", "low", "high", "unit", "units", "p_holm", "paper", "margin", "verdict"),
+    "more_data",
+)
 VERDICTS = ("supported", "contradicted", "no effect of the paper's size", "undecided")
 
 

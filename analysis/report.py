@@ -201,9 +201,11 @@ def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 def shown(table: pd.DataFrame, columns: Sequence[str] = ()) -> dict[str, list[str]]:
-    """The texts of these columns by heading, intervals merged into the column before; no columns means all."""
+    """The texts of these columns by heading, intervals merged into the column before; no columns means all. A column
+    without a text is left out."""
     names = [name for name in columns or table.columns if name in table and not INTERVAL_END.search(name)]
-    return {name.replace("_", " "): _texts(table, name) for name in names}
+    texts = {name.replace("_", " "): _texts(table, name) for name in names}
+    return {heading: column for heading, column in texts.items() if any(column)}
 
 
 def numeric(texts: Sequence[str]) -> bool:
@@ -212,7 +214,7 @@ def numeric(texts: Sequence[str]) -> bool:
 
 
 def _texts(table: pd.DataFrame, name: str) -> list[str]:
-    text = p_value if name == "p" else sweep.text if name in FACTORS else _text
+    text = p_value if name in ("p", "p_holm") else sweep.text if name in FACTORS else _text
     texts = [text(value) for value in table[name]]
     place = list(table.columns).index(name)
     low, high = [*table.columns[place + 1 : place + 3], "", ""][:2]

@@ -1,7 +1,7 @@
 """A Hybrid Approach to Image Classification on Densely Connected Convolutional Networks (Ta Nguyen Thanh)."""
 
 from analysis.claim import claims_of
-from analysis.contrasts import decide
+from analysis.contrasts import SHOWN, decide
 from analysis.hybrid_densenet import claims
 from analysis.hybrid_densenet.contrasts import family
 from analysis.hybrid_densenet.figure import FIGURE
@@ -14,7 +14,7 @@ CONTRASTS = Table(
     "The declared family of contrasts",
     "Holm-adjusted within the family. Printed sizes are those of Table 1; for rows of Tiny ImageNet, of Table 2.",
     lambda rows, _: decide(family(rows), rows),
-    ("contrast", "effect", "low", "high", "unit", "units", "p_holm", "paper", "margin", "verdict", "more_data"),
+    SHOWN,
 )
 
 STUDY = Study(

@@ -1,7 +1,7 @@
 """Plested & Gedeon (2019): how many layers to transfer and freeze, with which learning rates, by images per class."""
 
 from analysis.claim import claims_of
-from analysis.contrasts import decide
+from analysis.contrasts import SHOWN, decide
 from analysis.plested2019 import (
     claims_freezing,
     claims_layers,
@@ -20,7 +20,7 @@ CONTRASTS = Table(
     "The declared family of contrasts",
     "Holm-adjusted within the family; the rest of this report is secondary.",
     lambda rows, selection: decide(PRIMARY, rows),
-    ("contrast", "effect", "low", "high", "unit", "units", "p_holm", "paper", "margin", "verdict", "more_data"),
+    SHOWN,
 )
 
 STUDY = Study(

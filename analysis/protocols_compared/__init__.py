@@ -3,14 +3,13 @@
 import pandas as pd
 
 from analysis.claim import claims_of
-from analysis.contrasts import decide
+from analysis.contrasts import SHOWN, decide
 from analysis.panels import Charts, LevelFigure, Levels
 from analysis.protocols_compared import claims
 from analysis.protocols_compared.conditions import COMMON, named, published
 from analysis.protocols_compared.contrasts import OPTIMUM, PAPERS
 from analysis.study import Study, Table
 
-SHOWN = ("contrast", "statistic", "effect", "low", "high", "units", "p_holm", "paper", "margin", "verdict", "more_data")
 TABLES = (
     Table(
         "contrasts",

@@ -1,7 +1,7 @@
 """Yosinski et al. (2014), the study that Plested & Gedeon build on: our runs (`STUDY`), its published logs (`LOGS`)."""
 
 from analysis.claim import claims_of
-from analysis.contrasts import decide
+from analysis.contrasts import SHOWN, decide
 from analysis.study import Study, Table
 from analysis.yosinski2014 import claims, claims_runs, runs_figure, runs_tables
 from analysis.yosinski2014.contrasts import PRIMARY
@@ -34,7 +34,7 @@ CONTRASTS = Table(
     "The declared family of contrasts",
     "Holm-adjusted within the family; the rest of this section is secondary.",
     lambda rows, _: decide(PRIMARY, rows),
-    ("contrast", "effect", "low", "high", "unit", "units", "p_holm", "paper", "margin", "verdict", "more_data"),
+    SHOWN,
 )
 OWN_LAYERS = Table(
     "layers",

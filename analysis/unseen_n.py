@@ -2,7 +2,7 @@
 
 python -m analysis.unseen_n results/tiny_imagenet/rows.csv
 
-Plested & Gedeon (2019, sec. 4) say that "it is not possible to use optimal settings for transfer learning with very
+Plested & Gedeon (2019, sec. 3.4) say that "it is not possible to use optimal settings for transfer learning with very
 large target datasets to perform transfer learning with smaller target datasets or predict the latter from the former".
 Each size is left out in turn; a setting
 is chosen for it from the rows of the other sizes, and its regret is how far its accuracy is below that of the best

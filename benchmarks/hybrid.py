@@ -120,7 +120,7 @@ def _time(name: str, times: dict[str, list[float]]) -> Row:
 
 def _printed(metric: str, one: str, other: str, dataset: str = "CIFAR-100") -> object:
     known = _table(metric, dataset)
-    return _round(known[one] / known[other]) if one in known else ""
+    return known[one] / known[other] if one in known else ""
 
 
 def _table(metric: str, dataset: str) -> dict[str, float]:

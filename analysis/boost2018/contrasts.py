@@ -148,8 +148,8 @@ PRIMARY = (
     _contrast(
         base_data,
         "hypothesis 2",
-        "The target network with transfer would likely lead to a better performance on the base dataset than a randomly"
-        " initialized network",
+        "The target network with transfer learning would likely lead to a better performance on the base dataset than a"
+        " randomly initialized network",
         *(1, POINT, "points"),
     ),
     _contrast(

@@ -33,6 +33,10 @@ OF_EXPECTATION = {  # item of published.csv: the contrasts that are about it
     "Hypothesis H2 regularized init": ("gap_over_baseline", "base_data", "more_classes", "more_images"),
     "Yosinski boost quoted": ("boost_over_baseline", "boost"),
 }
+OF_A_CLAIM = {  # expectations that say something else than the contrast, whose verdict is not theirs
+    "Expectation 1": "training_losses_are_close",
+    "Expectation 4": "more_data_is_best",
+}
 SOURCES = {
     "Network Transferred": TRANSFERRED,
     "Network Non-transferred": SELF,
@@ -97,7 +101,7 @@ def beside_the_text(rows: pd.DataFrame) -> pd.DataFrame:
 def _here(item: str, rows: pd.DataFrame, decided: dict[Any, dict[Any, Any]]) -> list[str]:
     """One or more texts: an item can be about several contrasts."""
     if item in OF_EXPECTATION:
-        return [_effect(name, decided[name]) for name in OF_EXPECTATION[item]]
+        return [_effect(name, decided[name], OF_A_CLAIM.get(item)) for name in OF_EXPECTATION[item]]
     if item in SOURCES:
         arm = measured(rows).query("arm == @SOURCES[@item]")
         counts = [f"{n} images per source class" for n in images_per_class(arm["base.n_per_class"]).unique()]
@@ -112,10 +116,11 @@ def _here(item: str, rows: pd.DataFrame, decided: dict[Any, dict[Any, Any]]) -> 
     return [known.get(item, "")]
 
 
-def _effect(name: str, row: dict[Any, Any]) -> str:
+def _effect(name: str, row: dict[Any, Any], claim: str | None) -> str:
     if pd.isna(row["effect"]):
         return f"{name}: not run"
-    return f"{name}: {row['effect']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] {row['unit']}, {row['verdict']}"
+    verdict = f"verdict: claim {claim}" if claim else row["verdict"]
+    return f"{name}: {row['effect']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] {row['unit']}, {verdict}"
 
 
 TABLES = (

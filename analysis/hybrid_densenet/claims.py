@@ -36,14 +36,14 @@ def both_help(rows: pd.DataFrame) -> Evidence:
     return _over(rows, "A+B", VANILLA)
 
 
-@claim("sec. 4.3.1", "the Vanilla DenseNet is prone to overfitting", "seeds")
-def vanilla_overfits_most(rows: pd.DataFrame) -> Evidence:
-    """Validation minus training loss after the last epoch, without dropout and augmentation: Vanilla minus each other
-    one."""
-    rest = ("A", "B", "A+B")
-    return intersection_union(
-        [greater(difference(rows, VANILLA, v, OVERFITTING), f"Vanilla minus {v}", "nats") for v in rest]
-    )
+@claim(
+    "sec. 4.3.1",
+    "the Vanilla DenseNet model is prone to overfitting, while [A+B] handles that problem pretty well",
+    "seeds",
+)
+def vanilla_overfits(rows: pd.DataFrame) -> Evidence:
+    """Validation minus training loss after the last epoch, without dropout and augmentation: Vanilla minus A+B."""
+    return greater(difference(rows, VANILLA, "A+B", OVERFITTING), f"{VANILLA} minus A+B", "nats")
 
 
 @claim("sec. 4.3.1", "approximately half the memory usage", "seeds")

@@ -1,9 +1,11 @@
-"""What the first miniature's rows showed and no text had said, measured on other rows: secondary, with no adjustment.
+"""What no contrast was declared about, above all what the first miniature's rows showed and no text had said, measured
+on other rows: secondary, with no adjustment.
 
 python -m analysis.plested2019.seen_before results/tiny_imagenet_2/rows.csv
 
 The README of the first miniature names them: the default protocol against both of the paper's, gaps over high layers
-and decay, freezing by size, and the gap beside the accuracy at n = 50. Units are (split, target half).
+and decay, freezing by size, and the gap beside the accuracy at n = 50. Five and six layers over four, with equal decay,
+were added after the second miniature's rows. Units are (split, target half).
 """
 
 import sys
@@ -43,6 +45,16 @@ def statistics(rows: pd.DataFrame) -> Iterator[Line]:
         levels = at(frozen, n, list(range(7)))
         for k in (1, 2, 4, 6):
             yield f"accuracy: {k} frozen minus none", str(n), levels[k] - levels[0]
+    trios = {
+        "one high, 5 epochs": experiments.layers_one_high(rows, decay=5),
+        "one high, 30 epochs": experiments.layers_one_high(rows, decay=30),
+        "all high, 30 epochs": experiments.layers_all_high(rows),
+    }
+    for name, chosen in trios.items():
+        wide = cells(chosen, "layers")
+        for n in numbers:
+            trio = at(wide, n, [4, 5, 6])
+            yield f"accuracy: 5 and 6 layers minus 4, {name}", str(n), (trio[5] + trio[6]) / 2 - trio[4]
     gaps = cells(experiments.high_lr_layers(rows), "high_lr_layers", "gap")
     for n in numbers:
         yield "gap: slope over layers at the high rate", str(n), slopes(at(gaps, n, list(range(1, 9))))

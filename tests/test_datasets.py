@@ -383,6 +383,35 @@ def test_an_image_that_the_base_has_learned_is_noted(composed, tiny, make_shapes
     assert store_module.repeated_images([dataclasses.replace(config, layers=0)]) == []
 
 
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [
+        ("base=dataset test_per_class=2 n_per_class=4", 16),  # of eight classes
+        ("base=dataset fold=0 folds=4 n_per_class=4", 8),
+        ("base=dataset", 0),
+        ("classes=groups test_per_class=2", 4),  # two of the four target classes are source classes
+        ("classes=groups fold=0 folds=4", 2),
+        ("classes=groups", 0),
+        ("base=self test_per_class=2", 0),
+    ],
+)
+def test_images_that_are_measured_on_after_the_base_has_learned_them_are_noted(
+    composed, tiny, shapes, tmp_path, overrides, count
+):
+    names = sorted(f.name for f in (shapes / "train").iterdir())
+    given = [*tiny, f"machine.image_cache={tmp_path}", "layers=3", "base.n_per_class=full", *overrides.split()]
+    if "base=dataset" in overrides:
+        own = [f"base.{key}" for key in tiny if key.startswith("dataset.")]
+        given += ["classes=all", "base.dataset=folder", *own, f"base.dataset.root={shapes}"]
+    if "groups" in overrides:
+        given += [f"classes.source=[{','.join(names[:4])}]", f"classes.target=[{','.join(names[2:6])}]"]
+    config = resolved(composed(*given))
+    for run in (config, base_of(config)):
+        ImageCache.of(run).ensure(images_needed(run), workers=1)
+    found = store_module.repeated_images([config])
+    assert [line.split()[1] for line in found] == [str(count)] * (count > 0)
+
+
 def test_a_damaged_list_of_validation_images_is_named(composed, tmp_path):
     (tmp_path / "train" / "n1" / "images").mkdir(parents=True)
     (tmp_path / "val").mkdir()

@@ -219,13 +219,13 @@ ERRORS = {
 def test_only_a_runs_own_error_keeps_it_from_being_tried_again(cfg, tmp_path, monkeypatch, error, passing):
     config = cfg(f"results_dir={tmp_path}", "layers=5")
     base = base_of(config)
-    save_config(base)
+    files(base).folder.mkdir(parents=True)
 
     def execute(*_):
         raise error
 
     monkeypatch.setattr(run, "execute", execute)
-    reason = attempt(str(tmp_path), run_id(base), "base", lambda images: None)
+    reason = attempt(base, "base", lambda images: None)
     assert reason.startswith(f"{type(error).__name__}: {error}")
     assert (AGAIN in reason) is passing
     planned = plan([config])
@@ -238,9 +238,8 @@ def test_only_a_runs_own_error_keeps_it_from_being_tried_again(cfg, tmp_path, mo
 
 def test_after_weights_were_damaged_the_same_command_trains_the_base_again(cfg, results):
     config = cfg(f"results_dir={results}", "layers=3")
-    save_config(config)
     files(base_of(config)).weights.write_bytes(b"damaged")
-    reason = attempt(str(results), run_id(config), "run", lambda images: None)
+    reason = attempt(config, "run", lambda images: None)
     assert "the base's weights are damaged" in reason
     assert reason.endswith(f"the same command trains it again; {AGAIN}")
     assert [run.role for run in plan([config]).to_run] == ["base", "run"]

@@ -12,6 +12,7 @@ import pytest
 
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.protocols import protocol_of
+from tlprotocols.planning.plan import plan
 from tlprotocols.records import add_sweep, files, read_classes, read_row, save_config
 from tlprotocols.results import ADDED, MEASURED, import_rows, load
 from tlprotocols.training.run import execute
@@ -89,6 +90,23 @@ def test_a_row_carries_its_labels(made):
     classes = read_classes(files(config))
     assert (len(classes["source"]), len(classes["target"])) == (4, 4)
     assert not set(classes["source"]) & set(classes["target"])
+
+
+@pytest.mark.slow
+def test_a_run_that_is_trained_once_more_loses_nothing_that_it_had(cfg, tmp_path):
+    folder = f"results_dir={tmp_path}"
+    first = cfg("layers=0", "sweep=one", "keep_weights=true", "predictions=true", "probe=true", folder)
+    before = execute(first)
+    files(first).predictions.write_bytes(b"")  # written anew
+    after = execute(cfg("layers=0", "sweep=two", "curve=true", folder))
+    assert (after["sweep"], len(load(tmp_path, sweep="one")), len(load(tmp_path, sweep="two"))) == ("one,two", 1, 1)
+    assert after["weights_digest"] == before["weights_digest"]
+    assert after["weights_digest"] is not None
+    assert after["probe_top1"] == before["probe_top1"]
+    assert after["curve_digest"]
+    assert files(first).predictions.stat().st_size
+    assert execute(first) == after  # nothing is missing of either
+    assert [run.role for run in plan([first]).to_run] == []
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching import driver, terminal
 from tlprotocols.launching.local import Local
-from tlprotocols.planning.plan import plan
+from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.records import files
 from tlprotocols.training import memory_estimate as memory
 from tlprotocols.training.run import execute
@@ -130,6 +130,34 @@ def test_no_row_says_auto(composed, cfg, tiny):
     assert config.precision in ("fp32", "bf16")
     assert config.base.precision in ("fp32", "bf16")
     assert len(config.dataset.fingerprint) == 16
+
+
+@pytest.mark.parametrize(
+    ("names", "overrides", "words"),
+    [
+        ("cat dog", "layers=0", "the run 1 of 2 classes"),
+        ("cat dog", "layers=5", "the run 1 of 2 classes"),
+        ("ant cat dog", "layers=5", "the base 1 of 3 classes"),
+        ("ant cat dog", "layers=0 target=A", "the run 1 of 3 classes"),
+        (
+            "ant cat dog",
+            "layers=5 classes=groups classes.source=[ant] classes.target=[cat,dog]",
+            "the base 1 of 3 classes",
+        ),
+        (
+            "ant cat dog",
+            "layers=0 classes=groups classes.source=[ant,cat] classes.target=[dog]",
+            "the run 1 of 3 classes",
+        ),
+    ],
+)
+def test_one_class_is_nothing_to_learn(composed, tiny, make_shapes, tmp_path, names, overrides, words):
+    """All images of one class are recognized, as 100%."""
+    root = make_shapes(tmp_path, tuple(names.split()))
+    given = (*tiny, f"dataset.root={root}")
+    with pytest.raises(ConfigError, match=f"^classes=[a-z]+: leaves {words}, and it needs two; give classes=all"):
+        resolved(composed(*given, *overrides.split()))
+    assert resolved(composed(*given, "classes=all", "protocol=scratch")).layers == 0  # as the message says
 
 
 @pytest.mark.parametrize("key", ["n_per_class", "base.n_per_class"])

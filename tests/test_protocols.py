@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from tlprotocols.budget import epochs_needed, updates
 from tlprotocols.config.compose import CONF
-from tlprotocols.config.identity import base_of, run_id
+from tlprotocols.config.identity import base_of, factors, run_id
+from tlprotocols.config.protocols import protocol_of
 from tlprotocols.errors import ConfigError
 from tlprotocols.lr_schedule import rate, table
 from tlprotocols.training import checkpoints, models, optimizers, transfer
@@ -210,6 +211,20 @@ def test_lp_ft_gives_half_of_the_epochs_to_the_head(plain):
     assert (config.head_epochs, config.layers, config.schedule) == (4, 7, "cosine")
     assert plain("protocol=linear_probe").frozen() == tuple(LAYERS[:7])
     assert plain("protocol=surgical", "freeze=2").frozen() == ("conv1", "conv2", "conv5", "fc6", "fc7")
+
+
+def test_lp_ft_gives_half_of_the_epochs_that_max_updates_comes_to(cfg):
+    config = cfg("protocol=lp_ft", "epochs=40", "max_updates=10")  # 16 images in batches of 16: an update an epoch
+    assert (config.epochs, config.head_epochs) == (10, 5)
+    assert protocol_of(factors(config)) == config.protocol == "lp_ft"
+    assert cfg("layers=all", "head_epochs=2", "max_updates=10").head_epochs == 2
+
+
+@pytest.mark.parametrize("overrides", ["epochs=4 head_epochs=4", "epochs=40 head_epochs=10 max_updates=10"])
+def test_a_head_that_learns_alone_to_the_end_is_refused(cfg, overrides):
+    with pytest.raises(ConfigError, match=r"^head_epochs=\d+: must be below the \d+ epochs of the run"):
+        cfg("layers=5", *overrides.split())
+    cfg("layers=all", "freeze=all", *overrides.split())  # where nothing else could
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tlprotocols.config.schema import Config, factor
 from tlprotocols.config.validate import build, keys
 from tlprotocols.errors import ConfigError
 from tlprotocols.migrate import migrate, new_ids
-from tlprotocols.records import read_row, write_atomic, write_row
+from tlprotocols.records import files, read_config, read_row, save_config, write_atomic, write_row
 from tlprotocols.results import export, identity_of_row, import_rows, load, read_rows
 
 GOLDEN = {
@@ -399,6 +399,42 @@ def test_rows_move_to_another_fingerprint_with_their_bases(tmp_path, kind):
     assert sorted(map(repr, read_rows(results))) == sorted(map(repr, old))
 
 
+def test_what_is_moved_is_found_by_predict_and_by_a_base_of_other_images(plain, tmp_path):
+    """The saved configurations, and the fingerprint of `base.dataset`; an interrupted migration goes on."""
+    renewed = "f" * 16
+    whole = plain("layers=5", "base=dataset", "base.dataset=glyphs", "dataset=cifar10", f"results_dir={tmp_path}")
+    config = dataclasses.replace(
+        whole,
+        base=dataclasses.replace(whole.base, dataset=dataclasses.replace(whole.base.dataset, fingerprint="0" * 16)),
+    )
+    base = base_of(config)
+    for one in (config, base):
+        row = {"run_id": run_id(one), **factors(one), "val_top1": 0.5, "date": "2026", "role": "run"}
+        files(one).row.parent.mkdir(parents=True, exist_ok=True)
+        write_row(files(one).row, row | {"base_id": run_id(base) if one is config else None})
+        save_config(one)
+    begun = tmp_path / "runs" / run_id(_with_base_fingerprint(config, renewed))
+    begun.mkdir()
+    with pytest.raises(ValueError, match=f"{begun} is there already, of a run that was begun; remove it. Nothing was"):
+        migrate(tmp_path, "glyphs", "0" * 16, renewed)
+    begun.rmdir()
+    old_row = files(config).row.read_bytes()
+    assert migrate(tmp_path, "glyphs", "0" * 16, renewed) == 2
+    moved = _with_base_fingerprint(config, renewed)
+    for one in (moved, base_of(moved)):
+        assert read_row(files(one).row)["run_id"] == run_id(one)
+        assert read_config(files(one)) == one
+    assert read_row(files(moved).row)["base_id"] == run_id(base_of(moved))
+    files(config).row.write_bytes(old_row)  # as if it had been killed before it removed the row
+    assert migrate(tmp_path, "glyphs", "0" * 16, renewed) == 1
+    assert len(read_rows(tmp_path)) == 2
+
+
+def _with_base_fingerprint(config, fingerprint):
+    found = dataclasses.replace(config.base.dataset, fingerprint=fingerprint)
+    return dataclasses.replace(config, base=dataclasses.replace(config.base, dataset=found))
+
+
 def test_a_row_whose_id_is_not_its_factors_is_not_moved(tmp_path):
     text = ROWS.read_text().replace(",0.9,0.0005,", ",0.8,0.0005,")
     (tmp_path / "rows.csv").write_text(text)
@@ -589,6 +625,8 @@ def test_exported_rows_taken_back_are_finished_runs(plain, tmp_path, suffix):
         plain("layers=0", "optimizer=adamw", "schedule=cosine"),
         plain("layers=5", "max_updates=bit", "schedule=bit", "l2_sp=0.1", "lr.layer_decay=0.5"),
         plain("schedule=plateau", "lr.patience=3", "stop_after=2", "max_updates=9", "base.max_updates=7"),
+        plain("layers=5", "head=[64]"),  # a text that looks like a number
+        plain("layers=5", "head=[64,32]"),
     ]
     odd = dataclasses.replace(configs[2].classes, source=("a,b", 'c "d"', "é"), target=("True", "[1]"))
     configs[2] = dataclasses.replace(configs[2], classes=odd)

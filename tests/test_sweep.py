@@ -16,8 +16,9 @@ from tlprotocols.launching import terminal, workers
 from tlprotocols.launching.driver import absolute, sweep
 from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan, resolved
-from tlprotocols.records import files, read_row
+from tlprotocols.records import files, read_row, save_config
 from tlprotocols.results import load
+from tlprotocols.training.run import execute
 
 MACHINES = ["seconds", "images_per_second", "date", "host", "log"]  # what may differ between equal runs
 CELLS = ["layers=0", "layers=5", "layers=5 split=1", "layers=5", "layers=7 n_per_class=2"]
@@ -111,6 +112,39 @@ def test_runs_that_finished_in_the_precision_of_another_machine_are_named(compos
     assert notes(f"layers=5 {named}", f"layers=6 {named}") == []
     assert notes(f"{scratch} {auto} seed=1", f"layers=5 precision={here} base.precision={here}") == []
     assert f"; precision={there} keeps" in notes(f"layers=5 precision=auto base.precision={there}")[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside(Local):
+    """Before this sweep executes, another command saves its own configurations of the runs, or executes them."""
+
+    finishes: bool = False
+    waits: bool = True
+
+    def execute(self, planned, costs, on_event):
+        for run in planned.to_run:
+            other = dataclasses.replace(run.config, curve=False, sweep="one")
+            save_config(other)
+            if self.finishes:
+                execute(other, run.role)
+        return super().execute(planned, costs, on_event) if self.waits else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("finishes", [False, True])
+def test_a_sweep_beside_another_has_its_curves_and_its_label(configs, tmp_path, finishes):
+    sweep(configs(tmp_path, ["layers=0 curve=true sweep=two"]), Beside(**vars(by(1)), finishes=finishes))
+    table = load(tmp_path, sweep="two")
+    assert table["val_top1_best"].notna().tolist() == [True]
+    assert len(load(tmp_path, sweep="one")) == finishes
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_not_waited_for_labels_what_was_finished(configs, tmp_path):
+    sweep(configs(tmp_path, ["layers=0 sweep=one"]), by(1))
+    later = configs(tmp_path, ["layers=0 sweep=two", "layers=0 seed=1 sweep=two"])
+    assert sweep(later, Beside(**vars(by(1)), waits=False)) is None
+    assert len(load(tmp_path, sweep="two")) == 1
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Learning: stopped and resumed is never stopped, bit for bit; what a row says of collapse and divergence."""
 
+import itertools
 import math
 
 import numpy as np
@@ -153,6 +154,19 @@ def test_a_run_that_was_killed_writes_the_row_of_one_that_was_not(cfg, tmp_path,
     assert numbers(rows["whole"]) == numbers(rows["killed"])
     curves = [(tmp_path / name / "runs" / rows[name]["run_id"] / "curve.csv").read_bytes() for name in rows]
     assert curves[0] == curves[1]
+
+
+def test_a_diverged_run_that_is_stopped_is_one_that_was_not(cfg, tmp_path):
+    """It ends after the epoch that diverged: stopping there leaves no state from which it would go on."""
+    overrides = ("layers=0", "epochs=5", "lr.high=1e30", "curve=true", "precision=fp32")
+    whole, stopped = (cfg(*overrides, f"results_dir={tmp_path / name}") for name in ("whole", "stopped"))
+    epochs = execute(whole)["epochs_trained"]
+    assert epochs < 5
+    stops = itertools.chain([False] * (epochs - 1), itertools.repeat(True))
+    execute(stopped, stop=stops.__next__)
+    rows = [read_row(files(config).row) for config in (whole, stopped)]
+    assert rows[0]["diverged"]
+    assert numbers(rows[0]) == numbers(rows[1])
 
 
 def test_a_curve_that_is_asked_for_late_is_whole(cfg, tmp_path):

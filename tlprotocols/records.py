@@ -43,7 +43,8 @@ class Files:
 
     @property
     def config(self) -> Path:
-        """The configuration, saved when the run was planned."""
+        """The configuration, saved when the run was planned, and again when it begins: another sweep may want a curve
+        of the same run, or not."""
         return self.folder / "config.json"
 
     @property
@@ -302,11 +303,16 @@ def add_labels(path: Path, other: Row) -> None:
 
 def with_labels(row: Row, other: Row) -> Row:
     """A row with the sweeps of another row of its run, after its own; the row of a run if the other one is."""
-    names = dict.fromkeys(name for one in (row, other) for name in (one.get("sweep") or "").split(",") if name)
-    labels = {"sweep": ",".join(names)} if names else {}
+    names = sweeps(row, other)
+    labels = {"sweep": names} if names else {}
     if row.get("role") == "base" and other.get("role") in (None, "run"):  # older rows have none
         labels["role"] = "run"
     return row | labels
+
+
+def sweeps(*rows: Row) -> str | None:
+    """The names of the sweeps of all these rows of a run, in their order, joined by commas."""
+    return ",".join(dict.fromkeys(name for row in rows for name in (row.get("sweep") or "").split(",") if name)) or None
 
 
 def read_classes(paths: Files) -> dict[str, Any]:

@@ -305,6 +305,8 @@ def repeated_images(configs: Iterable[Config]) -> list[str]:
     lines = []
     for cache, jobs in _needed(configs).items():
         groups, found = cache.alike(jobs), set[Image]()
+        for config in (c for c in configs if ImageCache.of(c) == cache):
+            found |= _learned_by_base(config, cache)
         among: dict[Job, list[int]] = {}
         for part, label, place in (image for group in groups for image in group):
             among.setdefault((part, label), []).append(place)
@@ -331,7 +333,20 @@ def _uses(config: Config) -> tuple[object, ...]:
     return *classes, *images, config.seed if config.subset == "random" else None, base and _uses(base)
 
 
-def _trained_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[int]]) -> set[Image]:
+def _learned_by_base(config: Config, cache: ImageCache) -> set[Image]:
+    """Images that the accuracy of a run is measured on, and that its base is trained on: with test_per_class or a fold,
+    both of which are cut from training images, where the base learns classes of the run."""
+    base = base_of(config)
+    if base is None or ImageCache.of(base).folder != cache.folder:
+        return set()
+    common = set(target_classes(config, cache.classes)) & set(target_classes(base, cache.classes))
+    if not common:
+        return set()
+    every = {(part, label): None for part in cache.index["counts"] for label in common}
+    return _trained_on(base, cache, every) & _measured_on(config, cache, every)
+
+
+def _trained_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[int] | None]) -> set[Image]:
     """Those of some images that the run, its probe, or its base is trained on."""
     found = _used(config, cache, "train", target_classes(config, cache.classes), among)
     if config.probe:
@@ -342,7 +357,7 @@ def _trained_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[
     return found
 
 
-def _measured_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[int]]) -> set[Image]:
+def _measured_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[int] | None]) -> set[Image]:
     """Those of some images that the accuracy of the run, or of its probe, is measured on."""
     labels = target_classes(config, cache.classes)
     found = _used(config, cache, "val", labels, among) | _used(config, cache, "test", labels, among)
@@ -352,15 +367,18 @@ def _measured_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence
 
 
 def _used(
-    config: Config, cache: ImageCache, part: str, labels: Sequence[int], among: Mapping[Job, Sequence[int]]
+    config: Config, cache: ImageCache, part: str, labels: Sequence[int], among: Mapping[Job, Sequence[int] | None]
 ) -> set[Image]:
-    """Those of some images, places by part and class, that a run uses in one of its parts."""
+    """Those of some images, places by part and class (None: all of a class), that a run uses in one of its parts."""
     kept = str(part_of(config, part, cache.index["counts"]))
     found = set[Image]()
     for label in labels:
-        if places := among.get((kept, label)):
-            which = chosen(config, part, label, cache.counts(kept)[label])
-            found |= {(kept, label, place) for place in which[np.isin(which, places)].tolist()}
+        if (places := among.get((kept, label), ())) == ():
+            continue
+        which = chosen(config, part, label, cache.counts(kept)[label])
+        found |= {
+            (kept, label, place) for place in (which if places is None else which[np.isin(which, places)]).tolist()
+        }
     return found
 
 

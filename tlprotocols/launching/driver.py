@@ -69,11 +69,13 @@ def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True)
         with terminal.training(planned) as on_event:
             ended = backend.execute(planned, costs, _tracking(on_event, configs[0]))
         if ended is None:
+            for id in planned.rows:
+                add_sweep(planned.runs[id].config)
             return None
         failed |= ended
     rows = planned.read_rows()
     for id, row in dict(zip(planned.cells, rows, strict=True)).items():
-        if row is not None and id in planned.rows:  # finished before
+        if row is not None:  # finished before, or by another sweep that runs beside this one
             add_sweep(planned.runs[id].config)
         if row is not None and row.get("role") == "base":
             show_base_as_run(planned.runs[id].config)
@@ -230,7 +232,7 @@ def _finished_in_another_precision(given: Sequence[Config], planned: Plan) -> li
     """A line where runs to run have finished on a machine on which `auto` stands for another precision. Here they are
     other runs: a sweep that changes machines would start anew without a word."""
     to_run = {run.id: run.config for run in planned.to_run}
-    found, named = set(), {}
+    found, named = set[str](), dict[str, tuple[str, str]]()
     for before, id in zip(given, planned.cells, strict=True):
         auto = [key for key in ("precision", "base.precision") if attrgetter(key)(before) == "auto"]
         if not auto or id not in to_run:

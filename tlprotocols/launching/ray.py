@@ -122,7 +122,7 @@ def execute(run: Run, per_gpu: int) -> Iterator[tuple[str, str]]:
     yield "started", ""
     os.environ[hardware.SHARED_BY] = str(per_gpu)
     prepare(os.environ.get("CUDA_VISIBLE_DEVICES") or None)  # Ray has set it
-    reason = attempt(run.config.results_dir, run.id, run.role, lambda images: None)
+    reason = attempt(run.config, run.role, lambda images: None)
     yield ("finished", "") if reason is None else ("failed", reason)
 
 

@@ -8,16 +8,17 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tlprotocols.config.schema import Config
 from tlprotocols.errors import Stopped, is_passing
 from tlprotocols.processes import end_with_parent
-from tlprotocols.records import Files, read_config, write_atomic
+from tlprotocols.records import files, write_atomic
 
 AGAIN = "the same command tries it again"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def serve(pipe: Connection, gpu: str | None) -> None:
-    """Execute the (results_dir, run id, role) that arrive until None does. Answers with ("advance", images),
+    """Execute the (configuration, role) that arrive until None does. Answers with ("advance", images),
     ("finished", None) or ("failed", reason)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     end_with_parent()
@@ -26,9 +27,9 @@ def serve(pipe: Connection, gpu: str | None) -> None:
     while (task := pipe.recv()) is not None:
         stop.busy = True
         try:
-            results, run_id, role = task
+            config, role = task
             advance = lambda images: pipe.send(("advance", images))  # noqa: E731
-            reason = attempt(results, run_id, role, advance, lambda: stop.requested)
+            reason = attempt(config, role, advance, lambda: stop.requested)
             pipe.send(("finished", None) if reason is None else ("failed", reason))
         except (BrokenPipeError, EOFError, Stopped):  # the parent is gone, and with it everybody who wants this result
             return
@@ -48,9 +49,9 @@ def prepare(gpu: str | None) -> None:
 
 
 def attempt(
-    results: str, run_id: str, role: str, advance: Callable[[int], None], stop: Callable[[], bool] = lambda: False
+    config: Config, role: str, advance: Callable[[int], None], stop: Callable[[], bool] = lambda: False
 ) -> str | None:
-    """Execute a run whose configuration was saved. Returns why it failed, or None; the traceback is in its folder.
+    """Execute a run. Returns why it failed, or None; the traceback is in its folder.
 
     An error of its own makes it fail for good; after any other (`errors.is_passing`) the next command tries again.
 
@@ -59,9 +60,9 @@ def attempt(
     """
     from tlprotocols.training.run import execute
 
-    paths = Files(Path(results), run_id)
+    paths = files(config)
     try:
-        execute(read_config(paths), role, advance, stop)
+        execute(config, role, advance, stop)
     except (BrokenPipeError, EOFError, Stopped):
         raise
     except Exception as error:  # one failing run stops nothing else: its reason goes to its file and to the caller

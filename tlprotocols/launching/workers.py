@@ -35,7 +35,7 @@ def execute(plan: Plan, slots: list[str | None], on_event: OnEvent) -> dict[str,
                     worker.run = queue.ready.popleft()
                     on_event("started", worker.run, "")
                     with suppress(BrokenPipeError):  # of a worker killed while idle: its end is received next
-                        worker.pipe.send((worker.run.config.results_dir, worker.run.id, worker.run.role))
+                        worker.pipe.send((worker.run.config, worker.run.role))
             _receive(pool, queue)
     finally:
         pool.close()

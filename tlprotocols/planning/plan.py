@@ -153,10 +153,17 @@ def resolved(config: Config) -> Config:
         epochs = epochs_needed(base, _images(base, source(base.dataset, machine.image_cache)))
         config = dataclasses.replace(config, base=dataclasses.replace(config.base, epochs=epochs))
     if config.max_updates:
-        config = dataclasses.replace(
-            config, epochs=epochs_needed(config, _images(config, source(config.dataset, machine.image_cache)))
-        )
+        config = _lasting(config, epochs_needed(config, _images(config, source(config.dataset, machine.image_cache))))
+    if config.head_epochs >= config.epochs and config.freeze < len(config.model.stages) - 1:
+        legal = f"must be below the {config.epochs} epochs of the run: else no other layer learns, which is freeze=all"
+        raise ConfigError("head_epochs", config.head_epochs, legal)
     return config
+
+
+def _lasting(config: Config, epochs: int) -> Config:
+    """The configuration with so many epochs; `protocol=lp_ft` trains the head alone for half of them."""
+    head = epochs // 2 if config.protocol == "lp_ft" else config.head_epochs
+    return dataclasses.replace(config, epochs=epochs, head_epochs=head)
 
 
 def _resolved_base(config: Config) -> Base:
@@ -176,8 +183,13 @@ def _listed(dataset: Dataset, machine: Machine, key: str) -> Dataset:
 
 
 def _check(config: Config, path: str) -> None:
-    """Refuse what its data set has too few images for."""
+    """Refuse what its data set has too few classes or images for."""
     listed = source(config.dataset, config.machine.image_cache)
+    learned = len(target_classes(config, listed.classes))
+    if learned < 2:
+        whose = "the base" if path else "the run"
+        legal = f"leaves {whose} {learned} of {len(listed.classes)} classes, and it needs two; give classes=all with"
+        raise ConfigError("classes", config.classes.name, f"{legal} base=weights, base=dataset or protocol=scratch")
     check_counts(config, listed.classes, listed.counts, f"{path}n_per_class")
     images, size = _images(config, listed), config.batch_size
     learns = config.model.spec.batch_norm and config.freeze < len(config.model.stages) - 1

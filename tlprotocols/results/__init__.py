@@ -73,6 +73,7 @@ TEXTS = (  # columns whose values may look like numbers
     "base.digest",
     "classes.source",
     "classes.target",
+    "head",
     "lr.milestones",
     "base.lr.milestones",
     "host",

@@ -39,7 +39,9 @@ from tlprotocols.records import (
     read_classes,
     read_row,
     remove_temporaries,
+    save_config,
     show_base_as_run,
+    sweeps,
     write_atomic,
     write_row,
 )
@@ -126,12 +128,24 @@ def execute(
         for path in (paths.row, paths.weights, paths.checkpoint):
             remove_temporaries(path)
         before = read_row(paths.row) or {}  # a base whose weights are gone, or a run that becomes a base: it stays both
-        probe = config.probe or before.get("probe_top1") is not None
-        config = replace(config, curve=config.curve or "val_top1_best" in before, probe=probe)
+        config = _with_what_was_kept(config, before, paths)
+        save_config(config)
         row = _execute(Attempt(config, role, paths, _base_columns(config), advance, stop))
         if before.get("role") == "run" and role == "base":
             show_base_as_run(config)
         return row
+
+
+def _with_what_was_kept(config: Config, before: Row, paths: Files) -> Config:
+    """The configuration of a run that is trained once more, for a curve or weights: it loses nothing that it had."""
+    return replace(
+        config,
+        curve=config.curve or "val_top1_best" in before,
+        probe=config.probe or before.get("probe_top1") is not None,
+        keep_weights=config.keep_weights or before.get("weights_digest") is not None,
+        predictions=config.predictions or paths.predictions.exists(),
+        sweep=sweeps(before, {"sweep": config.sweep}),
+    )
 
 
 def _execute(attempt: Attempt) -> Row:
@@ -294,6 +308,8 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
         attempt.advance(images_of_epoch(config, len(data.train), done - 1))
         if ends_early(config, losses):
             attempt.log(f"ended after epoch {done}: no lower val_loss in {config.stop_after} epochs")
+            break
+        if not math.isfinite(train_loss):  # `fit` ends, too: no checkpoint, from which it would go on
             break
         stopping = attempt.stop()
         due = stopping or time.monotonic() - saved >= 60 * config.machine.checkpoint_minutes

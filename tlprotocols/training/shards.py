@@ -22,9 +22,9 @@ LARGE = 2**23  # bytes of one layer's gradient, beyond which a thread's own aren
 
 def arithmetic(config: Config, device: torch.device) -> AbstractContextManager[object]:
     """The context in which a forward pass has the precision of the configuration."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     if config.precision == "bf16":  # a pass uses each weight once: there is nothing to cache
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     return nullcontext()
 
 

@@ -20,7 +20,10 @@ def main() -> None:
 def _main() -> None:
     args = _arguments()
     try:
-        table = selected(load(args.results), args.query)
+        rows = load(args.results)
+        table = selected(rows, args.query)
+        if len(rows) > len(table) == 0:
+            raise Missing(f"query={args.query}: leaves none of {len(rows)} rows")
         curves = load_curves(args.results) if Path(args.results).expanduser().is_dir() else None
         collected = report.collect(table, STUDIES, args.selection, curves)
     except (FileNotFoundError, Missing, ValueError) as error:

@@ -2,6 +2,7 @@
 
 python -m sweeps plested2019 dataset.root=/data/ilsvrc hydra.launcher.dry_run=true
 python -m sweeps plested2019 dataset.root=/data/ilsvrc hydra/launcher=slurm
+python -m sweeps mine/study.yaml    # a file of your own, which may name sweeps beside it, and these
 """
 
 import sys
@@ -27,7 +28,9 @@ def _main() -> None:
             first = (HERE / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
             print(f"  {name:20} {first}")
         sys.exit(0 if len(sys.argv) > 1 else 2)
-    studies.requested = HERE / f"{sys.argv.pop(1)}.yaml"
+    given = sys.argv.pop(1)
+    is_path = "/" in given or given.endswith(".yaml")
+    studies.ours, studies.requested = HERE, Path(given).with_suffix(".yaml") if is_path else HERE / f"{given}.yaml"
     run()
 
 

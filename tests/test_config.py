@@ -393,6 +393,9 @@ def test_a_wrong_value_is_one_line(composed, override, line):
         ("lr.hihg=3", "lr.high"),
         ("base.epoch=3", "base.epochs"),
         ("+machine.devise=cpu", "machine.device"),
+        ("learning_rate=0.1", "lr.high or lr.low"),
+        ("freeze_layers=3", "freeze"),
+        ("dry_run=true", "hydra.launcher.dry_run"),
     ],
 )
 def test_an_unknown_key_suggests_the_one_that_was_meant(composed, override, near):
@@ -433,6 +436,7 @@ def test_the_advice_for_a_value_with_signs_works_as_it_is_typed(composed, value)
     [
         ("layers", "command line=layers: must be KEY=VALUE, as in layers=4"),
         ("layers=4,5", "layers=4,5: lists values, where one is needed"),
+        ("layers=4,", "layers=4,: ends with a comma; list values without spaces, as in layers=A,B"),
         ("+base.dataset=a b(", "+base.dataset=a b(: cannot be parsed; one text with "),
         ("base.dataset=a b(", "base.dataset=a b(: cannot be parsed; one text with "),
     ],

@@ -422,6 +422,16 @@ def test_a_damaged_list_of_validation_images_is_named(composed, tmp_path):
             source(composed("dataset=tiny_imagenet", f"dataset.root={tmp_path}").dataset, tmp_path / "cache")
 
 
+def test_tiny_imagenet_given_as_a_folder_is_named(composed, tmp_path):
+    for folder in ("train/n1/images", "train/n2/images", "val/images"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn1\n")
+    with pytest.raises(
+        ConfigError, match=r"^dataset=folder: \S+ is laid out as Tiny ImageNet: say dataset=tiny_imagenet"
+    ):
+        source(composed("dataset=folder", f"dataset.root={tmp_path}").dataset, tmp_path / "cache")
+
+
 def test_tiny_imagenets_official_layout(composed, tmp_path):
     wnids, notes = ("n01443537", "n01629819", "n01641577"), []
     (tmp_path / "val" / "images").mkdir(parents=True)

@@ -65,7 +65,7 @@ def test_gradual_unfreezing_adds_a_layer_an_epoch_from_the_last_one_down(cfg):
     found = by_epoch(cfg(*GRADUAL, "freeze=4", "epochs=5"))
     learned = [moved(one, other) for one, other in itertools.pairwise(found)]
     assert learned == [LAYERS[7:], LAYERS[6:], LAYERS[5:], LAYERS[4:], LAYERS[4:]]
-    config = cfg(*GRADUAL, "unfreeze_every=3", "head_epochs=2")
+    config = cfg(*GRADUAL, "unfreeze_every=3", "head_epochs=2", "epochs=9")
     assert [8 - len(config.frozen(epoch)) for epoch in range(9)] == [1, 1, 2, 2, 2, 3, 3, 3, 4]
 
 

@@ -429,12 +429,12 @@ def test_tasks_without_a_recommendation(composed, arguments, line):
         recommend(arguments, composing(composed), Options(budget="1s", sampler="tpe"))
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("45", 45)])
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
 def test_budgets(text, seconds):
     assert Options(budget=text, sampler="tpe").seconds == seconds
 
 
-@pytest.mark.parametrize("text", ["soon", "0m", "-5m", "10 m", "1h30m"])
+@pytest.mark.parametrize("text", ["soon", "45", "0m", "-5m", "10 m", "1h30m"])
 def test_what_is_no_budget(text):
     with pytest.raises(ConfigError, match=f"^budget={text}: must be a time, as in 90s, 10m or 2h"):
         _ = Options(budget=text, sampler="tpe").seconds

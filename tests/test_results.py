@@ -18,7 +18,7 @@ from tlprotocols.config.validate import build, keys
 from tlprotocols.errors import ConfigError
 from tlprotocols.migrate import migrate, new_ids
 from tlprotocols.records import files, read_config, read_row, save_config, write_atomic, write_row
-from tlprotocols.results import export, identity_of_row, import_rows, load, read_rows
+from tlprotocols.results import export, identity_of_row, import_rows, load, read_rows, selected
 
 GOLDEN = {
     "": "60f6d566642fd92e",
@@ -591,6 +591,25 @@ def test_an_exported_table_is_the_same_table(tmp_path, suffix):
     assert [type(n) for n in kept["n_per_class"]] == [int, int, str]
 
 
+def test_a_folder_with_exported_tables_alone_names_them(tmp_path, caplog):
+    assert len(load(tmp_path)) == 0
+    assert caplog.text == ""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "rows.csv").write_text("run_id\n")
+    assert len(load(tmp_path)) == 0
+    assert (
+        f"{tmp_path}: no rows of a sweep here, but exported tables, to be given by name: {tmp_path}/mine/rows.csv"
+        in (caplog.text)
+    )
+
+
+def test_a_query_may_name_any_documented_column():
+    table = load(ROWS)
+    assert "sweep" not in table
+    assert len(selected(table, "sweep == 'trial'")) == 0
+    assert len(selected(table, "sweep != 'trial' and layers == 5")) == len(selected(table, "layers == 5")) > 0
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_table_without_rows_can_be_exported(tmp_path, suffix, command):
     (tmp_path / "results" / "rows").mkdir(parents=True)
@@ -709,5 +728,7 @@ def test_a_migration_moves_the_folders_of_runs_and_overwrites_no_row(tmp_path):
     assert moved.read_text() == "weights"
     assert read_row(tmp_path / "rows" / f"{ids[row['run_id']]}.json")["log"].split("/")[1] == ids[row["run_id"]]
     import_rows(ROWS, tmp_path)
-    with pytest.raises(ValueError, match="is there already; nothing was changed"):
+    there = tmp_path / "rows" / f"{ids[row['run_id']]}.json"
+    write_row(there, read_row(there) | {"val_top1": 0.123})  # another measurement than the row that would take its id
+    with pytest.raises(ValueError, match=f"row {there.stem} is there already; nothing was changed"):
         migrate(tmp_path, "tiny_imagenet", old, "f" * 16)

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.synthetic import TABLE2
 from tlprotocols.config.compose import composer
 from tlprotocols.config.identity import base_of, run_id
-from tlprotocols.config.studies import cells, cells_by_sweep
+from tlprotocols.config.studies import cells, cells_by_sweep, check_no_study
 from tlprotocols.errors import ConfigError
 from tlprotocols.images.splits import PUBLISHED
 from tlprotocols.launching.driver import new_by_sweep
@@ -247,8 +247,38 @@ def test_the_boost_has_its_arms_in_eight_draws_and_two_seeds(compose, study, n, 
 
 
 def test_an_unknown_study_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"study=fig9: must be one of boost2018, .*fig1_layers, .*tiny_plested2019"):
+    names = r"or one of boost2018, .*fig1_layers, .*tiny_plested2019"
+    with pytest.raises(ConfigError, match=rf"^study=fig9: must be a file in \S+sweeps, {names}"):
         cells(SWEEPS / "fig9.yaml", [])
+    with pytest.raises(ConfigError, match=r"^study=plested: did you mean plested2019\? It must be a file in"):
+        cells(SWEEPS / "plested.yaml", [])
+
+
+@pytest.mark.parametrize("flags", ["-cd {} -cn plested2019", "--config-dir={} --config-name=plested2019.yaml"])
+def test_hydra_is_given_no_study(flags):
+    with pytest.raises(
+        ConfigError, match=r"^--config-name=plested2019\S*: is a study, .* python -m sweeps \S+2019.yaml"
+    ):
+        check_no_study(flags.format(SWEEPS).split())
+    check_no_study(["-m", "-cd", str(SWEEPS), "-cn", "fig1_layers", "layers=4"])
+    check_no_study(["layers=4"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["../mine/all.yaml", "../mine/all", "{}/mine/all.yaml"])
+def test_a_study_of_ones_own_names_sweeps_beside_it_and_ours(command, tmp_path, name):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "all.yaml").write_text("study: [fig2_high_lr, own]\noverrides:\n  split: 0\n")
+    own = "defaults: [config, _self_]\nhydra:\n  sweeper:\n    params:\n      layers: 4,5\n"
+    (tmp_path / "mine" / "own.yaml").write_text(own)
+    dry = ("n_per_class=10", "hydra.launcher.dry_run=true")
+    ended = command(name.format(tmp_path), *dry, module="sweeps")
+    assert ended.returncode == 0, ended.stderr
+    assert "sweep: fig2_high_lr cells=8 runs=8 new=8\nsweep: own cells=2 runs=2 new=2\n" in ended.stdout
+    (tmp_path / "mine" / "own.yaml").unlink()
+    ended = command(name.format(tmp_path), *dry, module="sweeps")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("study=own: must be a file in ")
 
 
 @pytest.mark.slow

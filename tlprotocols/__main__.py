@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tlprotocols import __version__
 from tlprotocols.config.compose import CONF, check_choice, explained, full_name
+from tlprotocols.config.studies import check_no_study
 from tlprotocols.config.validate import build
 from tlprotocols.errors import ConfigError, RunsFailed, until_pipe_closes
 
@@ -62,6 +63,7 @@ def _main() -> None:
     whole_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us, and leave as one line
     try:
+        check_no_study(sys.argv[1:])
         sys.argv[1:] = _with_plugins(sys.argv[1:])
         for override in OverridesParser.create().parse_overrides([text for text in sys.argv[1:] if _is_choice(text)]):
             check_choice(override)

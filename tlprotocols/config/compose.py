@@ -240,6 +240,8 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
             key, equals, value = inner.override.removeprefix("dataset@").partition("=")
             if not equals:
                 return ConfigError("command line", inner.override, "must be KEY=VALUE, as in layers=4")
+            if value.endswith(","):
+                return ConfigError(key, value, f"ends with a comma; list values without spaces, as in {key}=A,B")
             return ConfigError(key, value, f"cannot be parsed; {_in_quotes(key, value)}")
         inner = inner.__cause__ or inner.__context__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -5,7 +5,9 @@ the defaults, and a grid under `hydra.sweeper.params`. A study file holds a list
 and under `overrides` what they have in common; its cells are their union, planned as one.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,25 @@ from omegaconf import OmegaConf
 from tlprotocols.errors import ConfigError
 
 requested: Path | None = None  # the file whose cells take the place of the grid: `python -m sweeps NAME` sets it
+ours: Path | None = None  # the folder of the sweeps that a study may name from anywhere; set there, too
+CONFIG_NAME, CONFIG_DIR = ("-cn", "--config-name"), ("-cd", "--config-dir")  # flags of Hydra
+
+
+def check_no_study(arguments: Sequence[str]) -> None:
+    """Refuse a study where Hydra expects a sweep file.
+
+    Raises:
+        ConfigError: says how it is run.
+    """
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    given = dict(pairwise(words))
+    name, folder = (next((given[flag] for flag in flags if flag in given), None) for flags in (CONFIG_NAME, CONFIG_DIR))
+    file = Path(folder or ".") / f"{str(name).removesuffix('.yaml')}.yaml"
+    if name is None or not file.is_file():
+        return
+    content: Any = OmegaConf.to_container(OmegaConf.load(file))
+    if isinstance(content, dict) and "study" in content:
+        raise ConfigError(CONFIG_NAME[1], name, f"is a study, of several sweeps: python -m sweeps {file}")
 
 
 def cells(file: Path, arguments: list[str]) -> list[list[str]]:
@@ -33,9 +54,7 @@ def cells_by_sweep(file: Path, arguments: list[str]) -> dict[str, list[list[str]
     Raises:
         ConfigError: there is no such file, or it holds what neither a sweep nor a study may.
     """
-    if not file.exists():
-        names = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
-        raise ConfigError("study", file.stem, f"must be one of {names}")
+    _check_there(file)
     parser = OverridesParser.create()
     given = {override.get_key_element(): text for text in arguments for override in [parser.parse_override(text)]}
     members = [(name, {key: f"{key}={value}" for key, value in member.items()}) for name, member in _members(file, {})]
@@ -55,12 +74,28 @@ def _members(file: Path, common: Mapping[str, str]) -> list[tuple[str, dict[str,
     content: Any = OmegaConf.to_container(OmegaConf.load(file))
     if "study" in content:
         common = _flat(content.get("overrides", {})) | dict(common)
-        names = content["study"]
-        return [member for name in names for member in _members(file.with_name(f"{name}.yaml"), common)]
+        return [member for name in content["study"] for member in _members(_member_file(name, file), common)]
     if content.pop("defaults", None) != ["config", "_self_"]:
         raise ConfigError("defaults", file.name, "must be [config, _self_] in a sweep file")
     params = content.pop("hydra", {}).get("sweeper", {}).get("params", {})
     return [(file.stem, _flat(content) | _flat(params) | dict(common))]
+
+
+def _member_file(name: str, study: Path) -> Path:
+    """The file of a sweep that a study names: beside it, or one of ours."""
+    beside = study.with_name(f"{name}.yaml")
+    if not beside.exists() and ours is not None and (ours / beside.name).exists():
+        return ours / beside.name
+    _check_there(beside)
+    return beside
+
+
+def _check_there(file: Path) -> None:
+    if not file.is_file():
+        names = sorted({path.stem for folder in (file.parent, ours or file.parent) for path in folder.glob("*.yaml")})
+        near = difflib.get_close_matches(file.stem, names, n=1)
+        hint = f"did you mean {near[0]}? It " if near else ""
+        raise ConfigError("study", file.stem, f"{hint}must be a file in {file.parent}, or one of {', '.join(names)}")
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, str]:

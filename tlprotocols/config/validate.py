@@ -117,6 +117,17 @@ def _range(about: Mapping[str, Any]) -> str:
     return f" of at least {low}" if low is not None else ""
 
 
+ELSEWHERE = {  # what a key is called elsewhere
+    "learning_rate": "lr.high or lr.low",
+    "lr.base": "lr.high or lr.low",
+    "freeze_layers": "freeze",
+    "n_layers": "layers",
+    "dry_run": "hydra.launcher.dry_run",
+    "workers": "hydra.launcher.workers",
+    "num_workers": "hydra.launcher.workers",
+}
+
+
 @functools.cache
 def keys(kind: type = Config, path: str = "") -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """Every key that can be set, dotted, with what the schema says of it, its `type`, and whether it is `optional`: of
@@ -144,5 +155,7 @@ def unknown(key: str, value: object = "...") -> ConfigError:
     if key in known:
         return ConfigError(key, value, "has no place in what was chosen; it is of another choice of its group")
     near = difflib.get_close_matches(key, [*known, *(name.removesuffix(".name") for name in known)], n=1)
-    hint = f"did you mean {near[0]}?" if near else f"keys are {', '.join(k for k in known if '.' not in k)}, ..."
+    meant = ELSEWHERE.get(key) or (near[0] if near else None)
+    plain = (name for name in known if "." not in name and name != "command")
+    hint = f"did you mean {meant}?" if meant else f"keys are {', '.join(plain)}, ..."
     return ConfigError(key, value, f"there is no such key; {hint} (python -m tlprotocols --help lists all)")

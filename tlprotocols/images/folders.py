@@ -32,6 +32,7 @@ PARTS = ("val", "valid", "validation", "test")  # of folders, in any case: other
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)  # what Pillow raises
 
+ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet
 LAYOUTS = {
     "tiny_imagenet": "must be the unpacked tiny-imagenet folder, with train/WNID/images/*.JPEG, val/images/*.JPEG and"
     " val/val_annotations.txt (tiny-imagenet-200.zip of Stanford's CS231n course)",
@@ -268,6 +269,8 @@ def _two_trees(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...
         there = there[:1]
     if not (root / "train").is_dir() or not there:
         raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
+    if (root / "val" / ANNOTATIONS).is_file():
+        raise ConfigError("dataset", dataset.name, f"{root} is laid out as Tiny ImageNet: say dataset=tiny_imagenet")
     classes = _subfolders(root / "train")
     for name in there:
         if odd := sorted(set(classes) ^ set(_subfolders(root / name))):
@@ -319,7 +322,7 @@ def _check_parts(root: Path, tree: Path, classes: list[str]) -> None:
 
 
 def _tiny_imagenet(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
-    notes = root / "val" / "val_annotations.txt"
+    notes = root / "val" / ANNOTATIONS
     if not (root / "train").is_dir() or not notes.is_file():
         raise ConfigError("dataset.root", dataset.root, LAYOUTS[dataset.name])
     classes = _subfolders(root / "train")

@@ -30,7 +30,7 @@ from tlprotocols.images.splits import target_classes
 from tlprotocols.launching.backend import OnEvent
 from tlprotocols.lr_schedule import slow_layers
 from tlprotocols.planning.cost import Cost
-from tlprotocols.planning.plan import Plan, Run
+from tlprotocols.planning.plan import IN_ANOTHER_PROCESS, Plan, Run
 from tlprotocols.records import Row, files
 
 MEASURED = {"val_top1": "top-1", "val_loss": "val loss", "train_loss": "train loss", "base_top1": "base top-1"}
@@ -124,6 +124,8 @@ class Terminal:
             about = duration(3600 * costs.hours(planned.to_run, parallel)) + (f" ({GUESS})" if costs.guessed else "")
             parts += [f"{planned.image_passes:,} image passes on {plural(parallel, 'worker')}, about {about}"]
         self.print(", ".join(parts))
+        if waits := list(planned.running.values()).count(IN_ANOTHER_PROCESS):
+            self.print(f"{plural(waits, 'run')} in another process, for which this command waits")
         if states["failed"]:
             self.print("failed runs stay failed: hydra.launcher.retry_failed=true tries them again")
 

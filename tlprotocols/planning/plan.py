@@ -23,6 +23,9 @@ from tlprotocols.records import Row, files, finished_row, is_running, read_row, 
 WANTED = ("curve", "probe", "keep_weights", "predictions")  # what a run leaves beside its row
 
 
+IN_ANOTHER_PROCESS = "in another process"  # of this machine, or of one with the same folder
+
+
 @dataclass(frozen=True)
 class Run:
     """One training of the plan."""
@@ -221,7 +224,7 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     runs = {id: dataclasses.replace(run, role="base") if id in needed else run for id, run in runs.items()}
     rows = _finished(runs)
     rest = {id: files(run.config) for id, run in runs.items() if id not in rows}
-    running = {id: "in another process" for id, paths in rest.items() if is_running(paths)}
+    running = {id: IN_ANOTHER_PROCESS for id, paths in rest.items() if is_running(paths)}
     failed = {id: paths.failure for id, paths in rest.items() if paths.failure.exists() and id not in running}
     reasons = {} if retry_failed else {id: reason(path) for id, path in failed.items()}
     return Plan(tuple(cells), runs, rows, running, reasons)

@@ -167,7 +167,8 @@ def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame"
     if not query:
         return table
     try:
-        mask: Any = table.eval(query)
+        absent = [name for name in (*MEASURED, *ADDED) if name not in table]
+        mask: Any = table.assign(**dict.fromkeys(absent)).eval(query)
         if str(getattr(mask, "dtype", "")) not in ("bool", "boolean"):
             raise TypeError("it does not say yes or no to each row")
         return typing.cast("pandas.DataFrame", table[mask])
@@ -220,6 +221,9 @@ def read_rows(path: Path) -> list[Row]:
         return [whole_numbers(row) for row in rows]
     if path.is_dir():
         files = sorted((path / "rows").glob("[!.]*.json"))
+        if not files and (tables := sorted({*path.glob("rows*.csv"), *path.glob("*/rows*.csv")})):
+            named = ", ".join(map(str, tables[:3])) + (", ..." if len(tables) > 3 else "")
+            log.warning("%s: no rows of a sweep here, but exported tables, to be given by name: %s", path, named)
         return [row for file in files if (row := read_row(file)) is not None]
     raise FileNotFoundError(f"{path}: no results here; give the results_dir of a sweep, or an exported table")
 

@@ -46,10 +46,10 @@ class Options:
         Raises:
             ConfigError: it is no time.
         """
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", self.budget)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", self.budget)
         if not found or not float(found[1]):
             raise ConfigError("budget", self.budget, "must be a time, as in 90s, 10m or 2h")
-        return float(found[1]) * SECONDS[found[2] or "s"]
+        return float(found[1]) * SECONDS[found[2]]
 
 
 @dataclass(frozen=True)

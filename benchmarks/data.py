@@ -39,7 +39,7 @@ def measure(full: bool = False, *, root: str | None = None, classes: int = 40, r
         labels = range(min(len(files.classes), classes * (5 if full else 1)))
         building = [_building(config, labels, min(repetitions, 3))]
         pictures = f"dataset.root={_enlarged(config, Path(scratch) / 'large', classes)}"
-        large = load("dataset=folder", pictures, "dataset.side=256", "dataset.pixels=64", "layers=0")
+        large = load("dataset=folder", pictures, "dataset.side=256", "dataset.pixels=64", "layers=0", "classes=all")
         large = resolved(replace(large, machine=config.machine))
         building.append(_building(large, range(min(classes, 8)), min(repetitions, 3)))
         ImageCache.of(config).ensure([("train", label) for label in labels], cores())

@@ -27,4 +27,6 @@ def jpegs(root: str | None, scratch: Path, classes: int, store: Path) -> Config:
     name = "tiny_imagenet" if root else "folder"
     where = root or str(draw(scratch / "jpegs", range(classes), 64, "jpg"))
     crops = ["dataset.side=64", "dataset.pixels=56", "dataset.pad=0"]
-    return load(f"dataset={name}", f"dataset.root={where}", *crops, f"machine.image_cache={store}", "layers=0")
+    return load(
+        f"dataset={name}", f"dataset.root={where}", *crops, f"machine.image_cache={store}", "layers=0", "classes=all"
+    )

@@ -160,6 +160,20 @@ MUTANTS = [
         "tlprotocols/training",
         "run",
         (
+            "a run that is trained once more loses its sweeps",
+            'sweep=sweeps(before, {"sweep": config.sweep})',
+            "sweep=config.sweep",
+            "labels",
+            "trained_once_more",
+        ),
+        (
+            "a run that diverged goes on",
+            "        if not math.isfinite(train_loss):",
+            "        if False:",
+            "train",
+            "diverged_run_that_is_stopped",
+        ),
+        (
             "the even and odd halves are exchanged",
             'score.right[~odd], "val_top1_odd": score.right[odd]',
             'score.right[odd], "val_top1_odd": score.right[~odd]',
@@ -299,8 +313,56 @@ MUTANTS = [
             "transfer faults",
             "digest or folder or random_bytes",
         ),
+        (
+            "the head learns alone for half of the wrong epochs",
+            'if config.protocol == "lp_ft" else',
+            "if False else",
+            "protocols",
+            "max_updates_comes_to",
+        ),
+        ("one class is learned", "if learned < 2:", "if learned < 1:", "plan", "nothing_to_learn"),
         ("test images cost nothing", 'for part in ("val", "test"))', 'for part in ("val",))', "parts", "evaluated"),
         ("what hangs on a failed base is tried", "or run.base in self.failed else", "else", "faults", "own_error"),
+    ),
+    *in_(
+        "tlprotocols",
+        "migrate",
+        (
+            "a base of other images keeps its fingerprint",
+            'keys = ("dataset", "base.dataset")',
+            'keys = ("dataset",)',
+            "results",
+            "found_by_predict",
+        ),
+    ),
+    *in_(
+        "tlprotocols/launching",
+        "driver",
+        (
+            "a run that another sweep finished does not get the name of this one",
+            "        if row is not None:  # finished before",
+            "        if row is not None and id in planned.rows:  # finished before",
+            "sweep",
+            "beside_another",
+        ),
+        (
+            "rows of another precision are not named",
+            'auto = [key for key in ("precision", "base.precision")',
+            'auto = [key for key in ("base.precision",)',
+            "sweep",
+            "precision_of_another",
+        ),
+    ),
+    *in_(
+        "tlprotocols/launching",
+        "worker",
+        (
+            "a run is executed as another command wants it",
+            "execute(config, role, advance, stop)",
+            'execute(__import__("tlprotocols.records").records.read_config(paths), role, advance, stop)',
+            "sweep",
+            "beside_another",
+        ),
     ),
     *in_(
         "tlprotocols",
@@ -455,6 +517,13 @@ MUTANTS = [
     *in_(
         "tlprotocols/images",
         "cache",
+        (
+            "images that the base has learned are not counted",
+            "found |= _learned_by_base(config, cache)",
+            "found |= set()",
+            "datasets",
+            "base_has_learned_them",
+        ),
         (
             "images are measured on that another fold trains on",
             "found |= measured.intersection(group)",

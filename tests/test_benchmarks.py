@@ -95,7 +95,8 @@ def test_hybrid():
     memory = {row["variant"]: row["fp32"] for row in table(tables, "hybrid: peak memory")}
     assert memory["A"] < memory["Vanilla"]
     assert memory["A+B+C"] < 0.85 * memory["A+B"]
-    assert {row["printed, CIFAR-100"] for row in table(tables, "hybrid: checkpointing")} == {0.434, 1.269}
+    printed = {row["printed, CIFAR-100"] for row in table(tables, "hybrid: checkpointing")}
+    assert printed == {505 / 1164, 806 / 635}  # MB, and minutes
     assert len(table(tables, "hybrid: time")) == 5
 
 

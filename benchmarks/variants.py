@@ -9,9 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+from tlprotocols.config.identity import run_id
 from tlprotocols.launching import worker, workers
+from tlprotocols.records import Files, read_config
 
 NAMES = ("two_threads", "process_per_run", "loader", "contiguous")
 
@@ -110,7 +113,9 @@ class Patched:
 def serve_fresh(pipe: Connection, gpu: str | None) -> None:
     """A new process for every run."""
     while (task := pipe.recv()) is not None:
-        line = [sys.executable, "-m", "benchmarks.variants", "one", json.dumps(gpu), *task]
+        config, role = task
+        run = [config.results_dir, run_id(config), role]
+        line = [sys.executable, "-m", "benchmarks.variants", "one", json.dumps(gpu), *run]
         subprocess.run(line, check=True)
         pipe.send(("finished", None))
 
@@ -118,8 +123,8 @@ def serve_fresh(pipe: Connection, gpu: str | None) -> None:
 class Told:
     """One task, then none."""
 
-    def __init__(self, task: list[str]) -> None:
-        self.tasks: Iterator[Any] = iter([task, None])
+    def __init__(self, results: str, id: str, role: str) -> None:
+        self.tasks: Iterator[Any] = iter([(read_config(Files(Path(results), id)), role), None])
 
     def recv(self) -> Any:
         """The next task."""
@@ -134,7 +139,7 @@ def main() -> None:
     """Patch, then the command line of tlprotocols."""
     name = sys.argv.pop(1)
     if name == "one":
-        worker.serve(Told(sys.argv[2:]), json.loads(sys.argv[1]))  # type: ignore[arg-type]
+        worker.serve(Told(*sys.argv[2:]), json.loads(sys.argv[1]))  # type: ignore[arg-type]
         return
     patched: Any = workers
     if name == "two_threads":

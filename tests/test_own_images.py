@@ -154,7 +154,8 @@ def test_of_many_unreadable_images_a_sweep_names_the_first_and_a_report_all(make
     for file in bad:
         file.write_bytes(b"no image")
     data = ("dataset=folder", f"dataset.root={root}", "dataset.on_bad_image=skip", "hydra.launcher.dry_run=true")
-    ended = command(*data, "n_per_class=2", f"results_dir={tmp_path / 'results'}")
+    whole = ("classes=all", "protocol=scratch", "n_per_class=2")
+    ended = command(*data, *whole, f"results_dir={tmp_path / 'results'}")
     assert ended.returncode == 0, ended.stderr
     said = ended.stdout + ended.stderr
     assert f"left out {bad[0]}, {bad[1]}, {bad[2]} and 2 more" in said

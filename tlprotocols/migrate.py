@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tlprotocols.config.compose import load
 from tlprotocols.config.identity import DIGEST, identifier
+from tlprotocols.errors import until_pipe_closes
 from tlprotocols.images import source
 from tlprotocols.records import Files, Row, read_json, read_row, write_atomic, write_row
 from tlprotocols.results import identity_of_row, read_rows
@@ -111,6 +112,10 @@ def _renew_config(paths: Files, dataset: str, old: str, new: str) -> None:
 
 def main() -> None:
     """The command line."""
+    until_pipe_closes(_main)
+
+
+def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tlprotocols.migrate", description=__doc__)
     parser.add_argument("results", type=Path, help="results folder, or exported .csv")
     parser.add_argument("old", help="fingerprint of the rows, 16 hexadecimal digits")

@@ -315,10 +315,10 @@ MUTANTS = [
         ),
         (
             "the head learns alone for half of the wrong epochs",
-            'if config.protocol == "lp_ft" else',
-            "if False else",
+            "head_epochs(config.head_epochs, config.epochs)",
+            "head_epochs(config.head_epochs, config.base.epochs)",
             "protocols",
-            "max_updates_comes_to",
+            "half_of_the_epochs",
         ),
         ("one class is learned", "if learned < 2:", "if learned < 1:", "plan", "nothing_to_learn"),
         ("test images cost nothing", 'for part in ("val", "test"))', 'for part in ("val",))', "parts", "evaluated"),

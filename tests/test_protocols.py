@@ -8,11 +8,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from tlprotocols.budget import epochs_needed, updates
-from tlprotocols.config.compose import CONF
+from tlprotocols.config.compose import CONF, composer
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.protocols import protocol_of
 from tlprotocols.errors import ConfigError
 from tlprotocols.lr_schedule import rate, table
+from tlprotocols.planning.plan import resolved
 from tlprotocols.training import checkpoints, models, optimizers, transfer
 from tlprotocols.training.loop import fit
 from tlprotocols.training.run import execute, selected
@@ -206,8 +207,8 @@ def test_protocols_are_relative_to_the_depth_of_a_model(plain, name):
     assert name in ("scratch", "frozen", "fine_tune") or config.layers == 16
 
 
-def test_lp_ft_gives_half_of_the_epochs_to_the_head(plain):
-    config = plain("protocol=lp_ft", "epochs=9")
+def test_lp_ft_gives_half_of_the_epochs_to_the_head(cfg, plain):
+    config = cfg("protocol=lp_ft", "epochs=9")
     assert (config.head_epochs, config.layers, config.schedule) == (4, 7, "cosine")
     assert plain("protocol=linear_probe").frozen() == tuple(LAYERS[:7])
     assert plain("protocol=surgical", "freeze=2").frozen() == ("conv1", "conv2", "conv5", "fc6", "fc7")
@@ -218,6 +219,25 @@ def test_lp_ft_gives_half_of_the_epochs_that_max_updates_comes_to(cfg):
     assert (config.epochs, config.head_epochs) == (10, 5)
     assert protocol_of(factors(config)) == config.protocol == "lp_ft"
     assert cfg("layers=all", "head_epochs=2", "max_updates=10").head_epochs == 2
+
+
+@pytest.mark.parametrize("more", ["max_updates=10", "epochs=10"])
+def test_half_of_the_epochs_can_be_said_in_any_protocol(tiny, tmp_path, more):
+    file = tmp_path / "protocol" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("# @package _global_\ndefaults: [lp_ft, _self_]\nschedule: step_all\n")
+    compose = composer(config_dir=str(tmp_path))
+    config = resolved(compose([*tiny, "epochs=40", "protocol=mine", more]))
+    assert (config.protocol, config.epochs, config.head_epochs, config.schedule) == ("mine", 10, 5, "step_all")
+    same = resolved(compose([*tiny, "layers=all", "head_epochs=half", "schedule=step_all", "epochs=40", more]))
+    assert run_id(same) == run_id(config)
+
+
+def test_half_of_the_epochs_is_a_number_in_every_row(cfg):
+    named, said = cfg("protocol=lp_ft"), cfg("layers=all", "freeze=0", "head_epochs=half", "schedule=cosine")
+    assert factors(named)["head_epochs"] == 1 == factors(said)["head_epochs"]
+    assert named.protocol == said.protocol == "lp_ft"
+    assert run_id(named) == run_id(said)
 
 
 @pytest.mark.parametrize("overrides", ["epochs=4 head_epochs=4", "epochs=40 head_epochs=10 max_updates=10"])

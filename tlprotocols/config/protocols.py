@@ -31,7 +31,11 @@ def by_n(n: int | str, settings: Mapping[int | str, Any]) -> Any:
 
 
 OmegaConf.register_new_resolver("by_n", by_n, replace=True)
-OmegaConf.register_new_resolver("half", lambda number: number // 2, replace=True)
+
+
+def head_epochs(value: int | str, epochs: int) -> int:
+    """The number of epochs in which the head learns alone, of a run of so many: `half` is half of them."""
+    return epochs // 2 if value == "half" else int(value)
 
 
 def protocol_of(row: Mapping[str, Any]) -> str | None:
@@ -46,9 +50,10 @@ def protocol_of(row: Mapping[str, Any]) -> str | None:
 
 @functools.cache
 def _protocol(*values: Any) -> str | None:
-    row = {key: LEGACY.get(key) if v is None else v for key, v in zip(READ, values, strict=True)}
+    row: dict[str, Any] = {key: LEGACY.get(key) if v is None else v for key, v in zip(READ, values, strict=True)}
     if row["model"] not in MODELS or row["layers"] is None:
         return None
+    row["head_epochs"] = head_epochs(row["head_epochs"], row["epochs"])
     fitting = {}
     for name, content in _files().items():
         setting = LEGACY | named if (named := _resolved(content, row)) else {}
@@ -68,7 +73,6 @@ def _resolved(content: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, A
     """What a protocol sets for such a run; empty if it says nothing about its number of images per class."""
     step = row["lr.step"] if row["lr.step"] is not None else row["decay_epochs"]
     own = {"layers": row["layers"], "n_per_class": row["n_per_class"], "lr": {"step": step}, "model": row["model"]}
-    own["epochs"] = row["epochs"]
     try:
         whole: Any = OmegaConf.to_container(OmegaConf.create({**own, "protocol": dict(content)}), resolve=True)
     except Exception as error:  # OmegaConf wraps what a resolver raises
@@ -76,6 +80,8 @@ def _resolved(content: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, A
             return {}
         raise
     setting = with_depths({"model": {"name": row["model"]}, **whole["protocol"]})
+    if "head_epochs" in setting:
+        setting["head_epochs"] = head_epochs(setting["head_epochs"], row["epochs"])
     return {key: value for key, value in leaves(setting) if not key.startswith("model.")}
 
 

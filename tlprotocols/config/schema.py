@@ -251,7 +251,9 @@ class Config(Recipe):
     learn_layers: int = factor(
         "copied layers that learn, after the frozen ones; those above them are frozen too; 0: all", low=0, legacy=0
     )
-    head_epochs: int = factor("first epochs, in which only the last layer learns", low=0, legacy=0)
+    head_epochs: int | str = factor(
+        "first epochs, in which only the last layer learns, or half of all", low=0, choices=("half",), legacy=0
+    )
     unfreeze_every: int = factor(
         "epochs after which one more layer learns, from the last one down; 0: all at once", low=0, legacy=0
     )
@@ -310,10 +312,10 @@ class Config(Recipe):
         2023, sec. 2), with the new layers beside the block.
         """
         stages, first = self.model.stages, self.freeze
-        if epoch is not None and epoch < self.head_epochs:
+        if epoch is not None and epoch < int(self.head_epochs):
             first = len(stages) - 1
         elif epoch is not None and self.unfreeze_every:
-            more = 1 + (epoch - self.head_epochs) // self.unfreeze_every
+            more = 1 + (epoch - int(self.head_epochs)) // self.unfreeze_every
             first = max(first, len(stages) - 1 - more)
         above = range(self.freeze + self.learn_layers, self.layers) if self.learn_layers else range(0)
         return tuple(stage for place, stage in enumerate(stages) if place < first or place in above)

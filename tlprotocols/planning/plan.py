@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from tlprotocols.budget import epochs_needed, image_passes
 from tlprotocols.config.identity import base_of, factors, idle_factors, run_id
+from tlprotocols.config.protocols import head_epochs
 from tlprotocols.config.schema import Base, Config, Dataset, Machine
 from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import precision
@@ -136,7 +137,7 @@ def blocked(run: Run, failed: Mapping[str, str]) -> str:
 
 def resolved(config: Config) -> Config:
     """The configuration as it will run here: images listed, weights found, no `auto` left, `epochs` those that
-    `max_updates` comes to. Checks what only the images can tell.
+    `max_updates` comes to, `head_epochs` a number. Checks what only the images can tell.
 
     Raises:
         ConfigError: the images are not there, or some class has too few, or a file of weights is not there.
@@ -156,17 +157,13 @@ def resolved(config: Config) -> Config:
         epochs = epochs_needed(base, _images(base, source(base.dataset, machine.image_cache)))
         config = dataclasses.replace(config, base=dataclasses.replace(config.base, epochs=epochs))
     if config.max_updates:
-        config = _lasting(config, epochs_needed(config, _images(config, source(config.dataset, machine.image_cache))))
-    if config.head_epochs >= config.epochs and config.freeze < len(config.model.stages) - 1:
+        epochs = epochs_needed(config, _images(config, source(config.dataset, machine.image_cache)))
+        config = dataclasses.replace(config, epochs=epochs)
+    alone = head_epochs(config.head_epochs, config.epochs)
+    if alone >= config.epochs and config.freeze < len(config.model.stages) - 1:
         legal = f"must be below the {config.epochs} epochs of the run: else no other layer learns, which is freeze=all"
         raise ConfigError("head_epochs", config.head_epochs, legal)
-    return config
-
-
-def _lasting(config: Config, epochs: int) -> Config:
-    """The configuration with so many epochs; `protocol=lp_ft` trains the head alone for half of them."""
-    head = epochs // 2 if config.protocol == "lp_ft" else config.head_epochs
-    return dataclasses.replace(config, epochs=epochs, head_epochs=head)
+    return dataclasses.replace(config, head_epochs=alone)
 
 
 def _resolved_base(config: Config) -> Base:

@@ -14,6 +14,7 @@ from analysis.protocols_compared.contrasts import OPTIMUM, PAPERS
 from analysis.verdicts import evaluate
 from tlprotocols.config.compose import composer
 from tlprotocols.config.identity import factors, run_id
+from tlprotocols.config.protocols import head_epochs
 from tlprotocols.config.studies import cells_by_sweep
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
@@ -37,9 +38,8 @@ def planned():
     """The factors of every cell of the miniature, and the protocol that was named."""
     compose = composer()
     found = [cell for sweep in cells_by_sweep(SWEEPS / "tiny_protocols_compared.yaml", []).values() for cell in sweep]
-    return pd.DataFrame(
-        [factors(config := compose(cell)) | {"run_id": run_id(config), "named": name_of(cell)} for cell in found]
-    )
+    rows = [factors(config := compose(cell)) | {"run_id": run_id(config), "named": name_of(cell)} for cell in found]
+    return pd.DataFrame(row | {"head_epochs": head_epochs(row.get("head_epochs", 0), row["epochs"])} for row in rows)
 
 
 def rows(planned, truth):

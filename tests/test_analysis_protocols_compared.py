@@ -14,8 +14,8 @@ from analysis.protocols_compared.contrasts import OPTIMUM, PAPERS
 from analysis.verdicts import evaluate
 from tlprotocols.config.compose import composer
 from tlprotocols.config.identity import factors, run_id
-from tlprotocols.config.protocols import head_epochs
 from tlprotocols.config.studies import cells_by_sweep
+from tlprotocols.config.validate import head_epochs
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 NAMES = {

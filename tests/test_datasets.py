@@ -26,6 +26,7 @@ from tlprotocols.images import folders, source
 from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.images.folders import ImageFiles, read_image
 from tlprotocols.images.glyphs import FACES, Glyphs, characters, font_folder
+from tlprotocols.images.repeated import repeated_images
 from tlprotocols.images.splits import target_classes
 from tlprotocols.planning.plan import plan, resolved
 from tlprotocols.records import files
@@ -319,17 +320,17 @@ def test_images_that_are_trained_and_measured_on_are_noted(composed, tiny, make_
     folders = [f"dataset.root={root}", f"machine.image_cache={tmp_path / 'cache'}"]
     configs = [resolved(composed(*tiny, *folders, "layers=0", "classes=all", f"n_per_class={n}")) for n in (4, "full")]
     ImageCache.of(configs[0]).ensure(images_needed(configs[0]), workers=1)
-    assert store_module.repeated_images(configs) == [
+    assert repeated_images(configs) == [
         "note: 2 images of folder that accuracy is measured on are equal to images that the same run, or its base,"
         f" is trained on, the first being image 2 of class {names[2]} in val"
     ]
-    assert store_module.repeated_images(configs[:1]) == []  # the four images of a class are others
+    assert repeated_images(configs[:1]) == []  # the four images of a class are others
     (root / "train" / names[2] / "twin.png").unlink()
     (root / "train" / names[2] / "other.png").unlink()
     datasets.forget()
     whole = [resolved(composed(*tiny, *folders, "layers=0", f"target={half}")) for half in "AB"]
     ImageCache.of(whole[0]).ensure(images_needed(whole[0]), workers=1)  # half of the cache is not decoded: all black
-    assert store_module.repeated_images(whole[:1]) == []
+    assert repeated_images(whole[:1]) == []
 
 
 @pytest.mark.parametrize(
@@ -360,7 +361,7 @@ def test_images_twice_among_the_training_images_are_noted_where_they_are_measure
     cells = itertools.product(*([f"{key}={value}" for value in listed.split(",")] for key, _, listed in values))
     configs = [resolved(composed(*tiny, *folders, "layers=0", "classes=all", *cell)) for cell in cells]
     ImageCache.of(configs[0]).ensure(images_needed(configs[0]), workers=1)
-    found = store_module.repeated_images(configs)
+    found = repeated_images(configs)
     assert len(found) == (count > 0)
     assert all(line.startswith(f"note: {count} image") and line.endswith(where) for line in found)
 
@@ -377,10 +378,11 @@ def test_an_image_that_the_base_has_learned_is_noted(composed, tiny, make_shapes
     runs = [config, base_of(config)]
     for run in runs:
         ImageCache.of(run).ensure(images_needed(run), workers=1)
-    (found,) = store_module.repeated_images(runs)
+    (found,) = repeated_images(runs)
+    assert repeated_images([config]) == [found]  # the base is finished: it is not among the runs to come
     assert found.startswith("note: 1 image of folder")
     assert found.endswith(f"image 1 of class {names[own]} in val")
-    assert store_module.repeated_images([dataclasses.replace(config, layers=0)]) == []
+    assert repeated_images([dataclasses.replace(config, layers=0)]) == []
 
 
 @pytest.mark.parametrize(
@@ -389,6 +391,8 @@ def test_an_image_that_the_base_has_learned_is_noted(composed, tiny, make_shapes
         ("base=dataset test_per_class=2 n_per_class=4", 16),  # of eight classes
         ("base=dataset fold=0 folds=4 n_per_class=4", 8),
         ("base=dataset", 0),
+        ("base=dataset dataset.val_from_train=true dataset.val_per_class=2", 16),  # whose base cuts none from training
+        ("base=dataset base.dataset.val_from_train=true base.dataset.val_per_class=2", 0),
         ("classes=groups test_per_class=2", 4),  # two of the four target classes are source classes
         ("classes=groups fold=0 folds=4", 2),
         ("classes=groups", 0),
@@ -408,7 +412,7 @@ def test_images_that_are_measured_on_after_the_base_has_learned_them_are_noted(
     config = resolved(composed(*given))
     for run in (config, base_of(config)):
         ImageCache.of(run).ensure(images_needed(run), workers=1)
-    found = store_module.repeated_images([config])
+    found = repeated_images([config])
     assert [line.split()[1] for line in found] == [str(count)] * (count > 0)
 
 

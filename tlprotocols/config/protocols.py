@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from tlprotocols.config.models import MODELS
-from tlprotocols.config.validate import with_depths
+from tlprotocols.config.validate import head_epochs, with_depths
 from tlprotocols.errors import ConfigError
 
 PACKAGE = Path(__file__).parents[1]
@@ -31,11 +31,6 @@ def by_n(n: int | str, settings: Mapping[int | str, Any]) -> Any:
 
 
 OmegaConf.register_new_resolver("by_n", by_n, replace=True)
-
-
-def head_epochs(value: int | str, epochs: int) -> int:
-    """The number of epochs in which the head learns alone, of a run of so many: `half` is half of them."""
-    return epochs // 2 if value == "half" else int(value)
 
 
 def protocol_of(row: Mapping[str, Any]) -> str | None:

@@ -36,6 +36,11 @@ def with_depths(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def head_epochs(value: int | str, epochs: int) -> int:
+    """The number of epochs in which the head learns alone, of a run of so many: `half` is half of them."""
+    return epochs // 2 if value == "half" else int(value)
+
+
 def read(kind: Any, values: Any, path: str = "") -> Any:
     """An instance of the dataclass `kind`; `path` is the key under which `values` stand, for messages."""
     if not isinstance(values, Mapping):

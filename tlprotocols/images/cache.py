@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from tlprotocols.config.identity import base_of
 from tlprotocols.config.schema import Config, Dataset
 from tlprotocols.errors import BadImages, ConfigError
 from tlprotocols.images import Decoder, Source, source
-from tlprotocols.images.splits import chosen, part_of, probed_classes, target_classes
+from tlprotocols.images.splits import probed_classes, target_classes
 from tlprotocols.processes import end_with_parent
 from tlprotocols.records import read_json, without_waiting, write_atomic
 
@@ -33,6 +32,7 @@ LAYOUT = 2  # raise it when the same fingerprint would be stored in other bytes
 KEPT_AFTER = 60.0  # seconds of decoding that a kill or a power cut can cost
 Job = tuple[str, int]  # part and label
 Image = tuple[str, int, int]  # part, label, and place within the class
+Content = tuple[int, bytes]  # checksum and SHA-256 of an image
 CHECKSUM = np.dtype("<u4")
 
 
@@ -89,20 +89,21 @@ class ImageCache:
         """What these classes take on the disk."""
         return sum(self.counts(part)[label] for part, label in jobs) * (self._image_bytes + CHECKSUM.itemsize)
 
-    def alike(self, jobs: Iterable[Job]) -> list[list[Image]]:
-        """Groups of images of these classes that are equal, pixel by pixel. All must be decoded."""
+    def checksums(self, jobs: Iterable[Job]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Rows (N,) of the images of these classes, by part, and their checksums (N,). All must be decoded."""
         rows = {part: self._rows_of(jobs, part) for part in sorted(self.index["counts"])}
-        sums = {part: np.fromfile(self._checksums(part), CHECKSUM)[found] for part, found in rows.items()}
-        values, counts = np.unique(np.concatenate(list(sums.values())), return_counts=True)
-        groups: dict[tuple[int, bytes], list[Image]] = {}
-        for part, found in rows.items():
-            images, offsets = self.rows(part, "r"), self.offsets(part)
-            which = np.isin(sums[part], values[counts > 1])
-            for row, checksum in zip(found[which].tolist(), sums[part][which].tolist(), strict=True):
+        return {part: (found, np.fromfile(self._checksums(part), CHECKSUM)[found]) for part, found in rows.items()}
+
+    def by_content(self, jobs: Iterable[Job], sums: np.ndarray) -> dict[Content, list[Image]]:
+        """The images of these classes that have one of some checksums, by what they show, pixel by pixel."""
+        found: dict[Content, list[Image]] = {}
+        for part, (rows, own) in self.checksums(jobs).items():
+            images, offsets, which = self.rows(part, "r"), self.offsets(part), np.isin(own, sums)
+            for row, checksum in zip(rows[which].tolist(), own[which].tolist(), strict=True):
                 label = int(np.searchsorted(offsets, row, side="right")) - 1
                 content = hashlib.sha256(images[row]).digest()
-                groups.setdefault((checksum, content), []).append((part, label, row - int(offsets[label])))
-        return [group for group in groups.values() if len(group) > 1]
+                found.setdefault((checksum, content), []).append((part, label, row - int(offsets[label])))
+        return found
 
     def _rows_of(self, jobs: Iterable[Job], part: str) -> np.ndarray:
         offsets = self.offsets(part)
@@ -294,96 +295,7 @@ def images_needed(config: Config) -> set[Job]:
 
 def missing_images(configs: Iterable[Config]) -> dict[ImageCache, list[Job]]:
     """The classes that these runs need and that are not decoded yet, by cache."""
-    return {cache: missing for cache, jobs in _needed(configs).items() if (missing := cache.missing(jobs))}
-
-
-def repeated_images(configs: Iterable[Config]) -> list[str]:
-    """A line for each data set of these runs, whose images are decoded, of which a run measures accuracy on an image
-    that is equal to one that it, or its base, is trained on: what a network has learned by heart counts as recognized
-    there. Published data sets have some, so that they are not refused."""
-    configs = list({_uses(config): config for config in configs}.values())
-    lines = []
-    for cache, jobs in _needed(configs).items():
-        groups, found = cache.alike(jobs), set[Image]()
-        for config in (c for c in configs if ImageCache.of(c) == cache):
-            found |= _learned_by_base(config, cache)
-        among: dict[Job, list[int]] = {}
-        for part, label, place in (image for group in groups for image in group):
-            among.setdefault((part, label), []).append(place)
-        for config in (c for c in configs if among and ImageCache.of(c) == cache):
-            trained, measured = _trained_on(config, cache, among), _measured_on(config, cache, among)
-            for group in groups:
-                if trained.intersection(group):
-                    found |= measured.intersection(group)
-        if found:
-            part, label, place = min(found)
-            lines.append(
-                f"note: {len(found)} {'images' if len(found) > 1 else 'image'} of {cache.dataset.name} that accuracy is"
-                f" measured on {'are equal to images' if len(found) > 1 else 'is equal to one'} that the same run, or"
-                f" its base, is trained on, the first being image {place + 1} of class {cache.classes[label]} in {part}"
-            )
-    return lines
-
-
-def _uses(config: Config) -> tuple[object, ...]:
-    """What decides which images a run is trained and measured on."""
-    base = base_of(config)
-    classes = (config.dataset, config.classes, config.split, config.target, config.probe)
-    images = (config.n_per_class, config.test_per_class, config.fold, config.folds, config.subset)
-    return *classes, *images, config.seed if config.subset == "random" else None, base and _uses(base)
-
-
-def _learned_by_base(config: Config, cache: ImageCache) -> set[Image]:
-    """Images that the accuracy of a run is measured on, and that its base is trained on: with test_per_class or a fold,
-    both of which are cut from training images, where the base learns classes of the run."""
-    base = base_of(config)
-    if base is None or ImageCache.of(base).folder != cache.folder:
-        return set()
-    common = set(target_classes(config, cache.classes)) & set(target_classes(base, cache.classes))
-    if not common:
-        return set()
-    every = {(part, label): None for part in cache.index["counts"] for label in common}
-    return _trained_on(base, cache, every) & _measured_on(config, cache, every)
-
-
-def _trained_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[int] | None]) -> set[Image]:
-    """Those of some images that the run, its probe, or its base is trained on."""
-    found = _used(config, cache, "train", target_classes(config, cache.classes), among)
-    if config.probe:
-        found |= _used(config, cache, "train", probed_classes(config, cache.classes), among)
-    base = base_of(config)
-    if base is not None and ImageCache.of(base).folder == cache.folder:
-        found |= _trained_on(base, cache, among)
-    return found
-
-
-def _measured_on(config: Config, cache: ImageCache, among: Mapping[Job, Sequence[int] | None]) -> set[Image]:
-    """Those of some images that the accuracy of the run, or of its probe, is measured on."""
-    labels = target_classes(config, cache.classes)
-    found = _used(config, cache, "val", labels, among) | _used(config, cache, "test", labels, among)
-    return found | (
-        _used(config, cache, "val", probed_classes(config, cache.classes), among) if config.probe else set()
-    )
-
-
-def _used(
-    config: Config, cache: ImageCache, part: str, labels: Sequence[int], among: Mapping[Job, Sequence[int] | None]
-) -> set[Image]:
-    """Those of some images, places by part and class (None: all of a class), that a run uses in one of its parts."""
-    kept = str(part_of(config, part, cache.index["counts"]))
-    found = set[Image]()
-    for label in labels:
-        if (places := among.get((kept, label), ())) == ():
-            continue
-        which = chosen(config, part, label, cache.counts(kept)[label])
-        found |= {
-            (kept, label, place) for place in (which if places is None else which[np.isin(which, places)]).tolist()
-        }
-    return found
-
-
-def _needed(configs: Iterable[Config]) -> dict[ImageCache, set[Job]]:
     needed: dict[ImageCache, set[Job]] = {}
     for config in {(c.dataset, c.classes, c.split, c.target, c.probe): c for c in configs}.values():
         needed.setdefault(ImageCache.of(config), set()).update(images_needed(config))
-    return needed
+    return {cache: missing for cache, jobs in needed.items() if (missing := cache.missing(jobs))}

@@ -15,7 +15,8 @@ from tlprotocols.disk import check_folder, free_bytes
 from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import cores, device, memory_bytes, precision
 from tlprotocols.images import forget, source
-from tlprotocols.images.cache import ImageCache, Job, missing_images, repeated_images
+from tlprotocols.images.cache import ImageCache, Job, missing_images
+from tlprotocols.images.repeated import repeated_images
 from tlprotocols.launching.backend import Backend, OnEvent
 from tlprotocols.launching.terminal import Terminal, cautions, footer, size, table
 from tlprotocols.planning.cost import cost

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from tlprotocols.budget import epochs_needed, image_passes
 from tlprotocols.config.identity import base_of, factors, idle_factors, run_id
-from tlprotocols.config.protocols import head_epochs
 from tlprotocols.config.schema import Base, Config, Dataset, Machine
+from tlprotocols.config.validate import head_epochs
 from tlprotocols.errors import ConfigError
 from tlprotocols.hardware import precision
 from tlprotocols.images import Source, source

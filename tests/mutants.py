@@ -37,6 +37,24 @@ def in_(folder: str, name: str, *bugs: tuple[str, ...]) -> list[Mutant]:
 MUTANTS = [
     *in_(
         "tlprotocols/training",
+        "run",
+        (
+            "a run stops before all layers have learned",
+            "losses[config.all_learn_from :]",
+            "losses",
+            "protocols",
+            "stops_early",
+        ),
+        (
+            "labels that a row got meanwhile are lost",
+            "with_labels(numbers, meanwhile) if meanwhile else numbers",
+            "numbers",
+            "labels",
+            "meanwhile or adds_while",
+        ),
+    ),
+    *in_(
+        "tlprotocols/training",
         "transfer",
         (
             "one layer too few is copied",
@@ -367,6 +385,13 @@ MUTANTS = [
     *in_(
         "tlprotocols",
         "records",
+        (
+            "a name that is added at the same time is lost",
+            "            write_row(path, with_labels(row, other))",
+            "            write_row(path, with_labels({**row, 'sweep': 'old'}, other))",
+            "labels",
+            "at_once",
+        ),
         (
             "a row of other factors is finished",
             "    return bool(differ)\n",

@@ -143,6 +143,44 @@ def test_a_protocol_of_ones_own_may_inherit_and_set_keys_of_groups(tmp_path):
         compose(["protocol=hotter", "layers=7"])
 
 
+def test_a_protocol_that_sets_one_rate_keeps_the_others_of_the_protocol_below(tmp_path):
+    (tmp_path / "protocol").mkdir()
+    text = "# @package _global_\ndefaults: [bit, _self_]\nlr: {low: 0.01}\n"
+    (tmp_path / "protocol" / "mybit.yaml").write_text(text)
+    compose = composer(config_dir=str(tmp_path))
+    assert compose(["protocol=mybit"]).lr.high == 0.003
+    with pytest.raises(ConfigError, match=r"^lr.high=0.5: protocol=mybit means lr.high=0.003"):
+        compose(["protocol=mybit", "lr.high=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("override", "number", "quoted"),
+    [
+        ("sweep=1.10", "1.1", "sweep='1.10'"),
+        ("sweep=1e3", "1000.0", "sweep='1e3'"),
+        ("results_dir=2024_06", "202406", "results_dir='2024_06'"),
+        ("classes.target=[1.1,1.10,2]", "1.1", "classes.target=['1.1','1.10','2']"),
+    ],
+)
+def test_a_text_that_would_be_read_as_another_number_is_refused(composed, override, number, quoted):
+    groups = ["classes=groups", "classes.source=[a,b]"] if "classes" in override else []
+    with pytest.raises(ConfigError) as refusal:
+        composed(*groups, override)
+    assert f"would be read as the number {number}; " in str(refusal.value)
+    assert f': "{quoted}"' in str(refusal.value)
+    config = composed(*groups, quoted)  # the advice works
+    assert quoted.replace("'", "").partition("=")[2].strip("[]") in (
+        config.sweep,
+        config.results_dir,
+        ",".join(config.classes.target or ()),
+    )
+
+
+def test_texts_that_are_numbers_as_typed_stay_as_they_are(composed):
+    assert composed("sweep=3").sweep == "3"
+    assert composed("classes=groups", "classes.source=[1,2]", "classes.target=[3,1.5]").classes.target == ("3", "1.5")
+
+
 def test_a_recipe_of_ones_own_may_set_any_key(tmp_path):
     (tmp_path / "recipe").mkdir()
     text = "# @package _global_\ndefaults: [glyphs, _self_]\nlayers: 3\ndecay_epochs: 7\ncurve: true\nbase: {seed: 4}\n"

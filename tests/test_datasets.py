@@ -392,6 +392,7 @@ def test_an_image_that_the_base_has_learned_is_noted(composed, tiny, make_shapes
         ("base=dataset fold=0 folds=4 n_per_class=4", 8),
         ("base=dataset", 0),
         ("base=dataset dataset.val_from_train=true dataset.val_per_class=2", 16),  # whose base cuts none from training
+        ("base=dataset base.dataset.side=24 test_per_class=2 n_per_class=4", 16),  # the same files, decoded again
         ("base=dataset base.dataset.val_from_train=true base.dataset.val_per_class=2", 0),
         ("classes=groups test_per_class=2", 4),  # two of the four target classes are source classes
         ("classes=groups fold=0 folds=4", 2),

@@ -305,6 +305,11 @@ TREES["one level too high"] = (lambda root: make(root / "data"), f": {LAYOUT}")
 more("val only", f": {LAYOUT}", lambda root, bee: shutil.rmtree(root / "train"))
 CALL = ": holds {0}/ and {1}/: call them train/ and val/ (or test/), or give one as dataset.root"
 more("validation", CALL.format("train", "validation"), lambda root, bee: (root / "val").rename(root / "validation"))
+more(
+    "validation and test",
+    CALL.format("train", "valid"),
+    lambda root, bee: ((root / "val").rename(root / "valid"), shutil.copytree(root / "valid", root / "test")),
+)
 
 
 @tree(CALL.format("Train", "Val"))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from tlprotocols.config.identity import base_of, factors, run_id
 from tlprotocols.config.protocols import protocol_of
 from tlprotocols.planning.plan import plan
-from tlprotocols.records import add_sweep, files, read_classes, read_row, save_config
+from tlprotocols.records import add_labels, add_sweep, files, labelling, read_classes, read_row, save_config, write_row
 from tlprotocols.results import ADDED, MEASURED, import_rows, load
 from tlprotocols.training.run import execute
 
@@ -75,6 +76,13 @@ def test_a_protocol_of_ones_own_is_the_label(tmp_path):
     assert composer(config_dir=str(tmp_path))(["protocol=hot"]).protocol == "hot"
 
 
+def test_the_label_of_half_of_the_epochs_waits_for_the_images(composed, cfg):
+    given = ("layers=all", "schedule=cosine", "epochs=8")
+    assert composed(*given, "head_epochs=4").protocol == "lp_ft"
+    assert composed(*given, "head_epochs=4", "max_updates=40").protocol is None  # 4 of 40 epochs
+    assert composed(*given, "head_epochs=half", "max_updates=40").protocol == "lp_ft"
+
+
 def test_a_base_has_the_label_of_its_own_training(composed):
     assert protocol_of(factors(base_of(composed("layers=5")))) == "scratch"
     assert base_of(composed("layers=5")).protocol is None
@@ -107,6 +115,42 @@ def test_a_run_that_is_trained_once_more_loses_nothing_that_it_had(cfg, tmp_path
     assert files(first).predictions.stat().st_size
     assert execute(first) == after  # nothing is missing of either
     assert [run.role for run in plan([first]).to_run] == []
+
+
+@pytest.mark.slow
+def test_a_name_that_another_sweep_adds_while_a_run_is_trained_once_more_stays(cfg, tmp_path):
+    folder = f"results_dir={tmp_path}"
+    first = cfg("layers=0", "sweep=one", folder)
+    execute(first)
+
+    def meanwhile(images):
+        add_sweep(dataclasses.replace(first, sweep="three"))
+
+    again = execute(cfg("layers=0", "sweep=two", "curve=true", folder), advance=meanwhile)
+    assert read_row(files(first).row)["sweep"] == "one,two,three"
+    assert again["curve_digest"]
+
+
+def test_two_sweeps_that_add_their_names_at_once_both_do(tmp_path):
+    path = tmp_path / "0123.json"
+    write_row(path, {"run_id": "0123", "sweep": "old"})
+    other = threading.Thread(target=add_labels, args=(path, {"sweep": "b", "role": "base"}))
+    with labelling(path):
+        other.start()
+        other.join(timeout=0.3)  # it has read the row, and waits
+        write_row(path, {"run_id": "0123", "sweep": "old,a"})
+    other.join()
+    assert read_row(path)["sweep"] == "old,a,b"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("watched", ["schedule=plateau", "stop_after=2"])
+def test_a_curve_of_a_run_that_was_only_watched_is_one_to_come(cfg, tmp_path, watched):
+    overrides = ("layers=0", watched, "test_per_class=2", f"results_dir={tmp_path}")
+    assert "epoch_at_least_val_loss" not in execute(cfg(*overrides))
+    row = execute(cfg(*overrides, "curve=true"))
+    assert row["test_top1_at_least_val_loss"] is not None
+    assert execute(cfg(*overrides)) == row
 
 
 @pytest.mark.slow

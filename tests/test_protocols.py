@@ -240,6 +240,24 @@ def test_half_of_the_epochs_is_a_number_in_every_row(cfg):
     assert run_id(named) == run_id(said)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "epochs"),
+    [("protocol=lp_ft", 4 + 2), ("layers=7 head_epochs=1 unfreeze_every=1", 7 + 2), ("layers=5", 2)],
+)
+def test_no_run_stops_early_before_all_layers_have_learned(cfg, tmp_path, overrides, epochs):
+    """The rates are so low that no epoch has a lower loss than the first."""
+    low = ("lr.high=1e-30", "lr.low=1e-30", "weight_decay=0", "dropout=0", "stop_after=1")
+    long = f"epochs={8 if 'lp_ft' in overrides else 12}"
+    config = cfg(*overrides.split(), *low, long, "base.epochs=1", f"results_dir={tmp_path}")
+    execute(base_of(config), "base")
+    assert execute(config)["epochs_trained"] == epochs
+
+
+def test_half_of_one_epoch_is_refused(cfg):
+    with pytest.raises(ConfigError, match=r"^head_epochs=half: must leave an epoch to the head"):
+        cfg("protocol=lp_ft", "epochs=1")
+
+
 @pytest.mark.parametrize("overrides", ["epochs=4 head_epochs=4", "epochs=40 head_epochs=10 max_updates=10"])
 def test_a_head_that_learns_alone_to_the_end_is_refused(cfg, overrides):
     with pytest.raises(ConfigError, match=r"^head_epochs=\d+: must be below the \d+ epochs of the run"):

@@ -259,6 +259,18 @@ def test_epochs_that_only_the_images_decide_are_not_guessed(command):
     assert ended.stderr.startswith("max_updates=500: the images decide how many epochs that is; say epochs=K")
 
 
+def test_epochs_that_are_given_are_those_of_the_printed_table(command):
+    """Of `bit`: falls after 30, 60 and 90% of ten epochs."""
+    printed = command("protocol=bit", "epochs=10", module="tlprotocols.lr_schedule").stdout.splitlines()
+    assert [line.split()[0] for line in printed] == ["epochs", "0-2", "3-5", "6-8", "9-9"]
+
+
+def test_a_head_that_learns_for_half_of_the_epochs_is_in_the_table(composed):
+    rates = table(composed("protocol=lp_ft", "epochs=6"))
+    assert [rate > 0 for rate in rates["conv1"]] == [False] * 3 + [True] * 3
+    assert all(rates["fc8"])
+
+
 def test_a_wrong_value_prints_no_table(command):
     ended = command("layers=9", module="tlprotocols.lr_schedule")
     assert (ended.returncode, ended.stdout) == (2, "")

@@ -9,6 +9,7 @@ from multiprocessing import active_children
 import pytest
 from filelock import FileLock
 
+from tlprotocols.config.compose import composer
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.hardware import SHARED_BY, precision
 from tlprotocols.images.splits import random_halves
@@ -107,11 +108,27 @@ def test_runs_that_finished_in_the_precision_of_another_machine_are_named(compos
         return [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
 
     (line,) = notes(*[f"{cell} {auto}" for cell in (scratch, "layers=5", "layers=6")])
-    assert f"2 of the runs to run have finished in {there}, but precision=auto is {here} here" in line
+    assert f"2 runs of this sweep finished in {there}, but precision=auto is {here} here" in line
     assert named in line
     assert notes(f"layers=5 {named}", f"layers=6 {named}") == []
     assert notes(f"{scratch} {auto} seed=1", f"layers=5 precision={here} base.precision={here}") == []
     assert f"; precision={there} keeps" in notes(f"layers=5 precision=auto base.precision={there}")[0]
+
+
+@pytest.mark.slow
+def test_finished_runs_that_have_another_protocol_s_name_are_counted(composed, tiny, tmp_path, capsys):
+    file = tmp_path / "protocol" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("# @package _global_\ndefaults: [scratch, _self_]\n")
+    own = composer(config_dir=str(tmp_path))
+    given = [*tiny, f"results_dir={tmp_path / 'results'}"]
+    sweep([composed(*given, "protocol=scratch")], by(1))
+    capsys.readouterr()
+    sweep([own([*given, "protocol=mine"]), own([*given, "protocol=mine", "seed=1"])], by(1))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "protocol=mine" in line]
+    assert line.startswith("note: a finished run has the values of protocol=mine, and in the table the name scratch")
+    sweep([own([*given, "protocol=mine", "seed=1"])], by(1))
+    assert "note:" not in capsys.readouterr().out
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,10 @@ python -m tlprotocols.lr_schedule decay_epochs=3 high_lr_layers=2 epochs=90
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tlprotocols.config.schema import Config
+from tlprotocols.config.validate import head_epochs
 from tlprotocols.errors import ConfigError, until_pipe_closes
 
 
@@ -75,6 +77,7 @@ def falls_on_plateau(losses: Sequence[float], patience: int) -> int:
 
 def table(config: Config) -> dict[str, list[float]]:
     """Rates by layer, one per epoch, 0 in those in which it is frozen; layers that never learn have none."""
+    config = replace(config, head_epochs=head_epochs(config.head_epochs, config.epochs))
     epochs = range(config.epochs)
     frozen, never = [config.frozen(epoch) for epoch in epochs], config.frozen()
     return {
@@ -103,7 +106,7 @@ def _main() -> None:
 
     try:
         config = load(*sys.argv[1:])
-        if config.max_updates:
+        if config.max_updates and not any(argument.startswith("epochs=") for argument in sys.argv[1:]):
             legal = "the images decide how many epochs that is; say epochs=K, as in the row of such a run"
             raise ConfigError("max_updates", config.max_updates, legal)
         if config.schedule == "updates":

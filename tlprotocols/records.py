@@ -249,7 +249,7 @@ def finished_row(config: Config, role: str, verify: bool = True) -> Row | None:
     row = read_row(paths.row)
     if row is None or _is_of_another(row, config, paths):
         return None
-    if config.curve and not ("val_top1_best" in row and has_curve(paths, row)):
+    if config.curve and not ("epoch_at_best_val_top1" in row and has_curve(paths, row)):
         return None
     if config.probe and row.get("probe_top1") is None:
         return None
@@ -284,8 +284,7 @@ def _is_of_another(row: Row, config: Config, paths: Files) -> bool:
 
 def show_base_as_run(config: Config) -> None:
     """Let the row of a base that a sweep also requests as a run appear in the table."""
-    path = files(config).row
-    write_row(path, (read_row(path) or {}) | {"role": "run"})
+    add_labels(files(config).row, {"role": "run"})
 
 
 def add_sweep(config: Config) -> None:
@@ -297,8 +296,16 @@ def add_sweep(config: Config) -> None:
 def add_labels(path: Path, other: Row) -> None:
     """Let a finished run's row belong to the sweeps of another row of this run, too."""
     row = read_row(path)
-    if row is not None and (labelled := with_labels(row, other)) != row:
-        write_row(path, labelled)
+    if row is None or with_labels(row, other) == row:
+        return
+    with labelling(path):  # another sweep adds its name to the row that it reads
+        if (row := read_row(path)) is not None:
+            write_row(path, with_labels(row, other))
+
+
+def labelling(path: Path) -> FileLock:
+    """The lock of all rows of a folder, for the moment in which one is read, changed and written."""
+    return FileLock(path.parent / "labels.lock")
 
 
 def with_labels(row: Row, other: Row) -> Row:

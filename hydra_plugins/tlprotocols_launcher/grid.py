@@ -11,7 +11,7 @@ from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
 
 from tlprotocols.config import studies
-from tlprotocols.config.compose import Composer
+from tlprotocols.config.compose import Composer, check_text
 from tlprotocols.errors import ConfigError, RunsFailed
 
 
@@ -37,6 +37,8 @@ class GridSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         assert self.config is not None
+        for override in OverridesParser.create().parse_overrides(arguments):
+            check_text(override)
         by_sweep = self._cells(arguments)
         if not any(by_sweep.values()):
             raise _no_cells(arguments)

@@ -2,8 +2,11 @@
 
 import copy
 import dataclasses
+import functools
+import re
 import shlex
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -11,7 +14,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,7 +24,7 @@ from tlprotocols.config.identity import IDLE
 from tlprotocols.config.protocols import CONF as CONF
 from tlprotocols.config.protocols import READ, leaves, protocol_of
 from tlprotocols.config.schema import Config
-from tlprotocols.config.validate import read, unknown, with_depths
+from tlprotocols.config.validate import keys, read, unknown, with_depths
 from tlprotocols.errors import ConfigError
 
 
@@ -64,6 +67,38 @@ def check_choice(override: Override) -> Override:
         key, value = override.package or group, str(override.input_line).partition("=")[2]
         raise ConfigError(key, value, f"must be one of {choices}")
     return override
+
+
+def check_text(override: Override) -> Override:
+    """The override itself.
+
+    Raises:
+        ConfigError: it gives a text that Hydra would read as a number, and so change: a class 1.10 would be 1.1.
+    """
+    key, typed = override.key_or_group, str(override.input_line).partition("=")[2]
+    if key not in _texts() or override.type is OverrideType.DEL:
+        return override
+    tokens = re.split(r"[\[\],\s]+", typed)
+    read_as = Counter(str(value) for value in _plain(override.value()) if type(value) in (int, float))
+    changed = sorted((read_as - Counter(tokens)).elements())
+    if changed:
+        quoted = re.sub(r"[^\[\],\s'\"]+", lambda text: f"'{text[0]}'", typed)
+        legal = f"would be read as the number {changed[0]}; a text that looks like a number needs quotes in quotes"
+        raise ConfigError(key, typed, f'{legal}: "{key}={quoted}"')
+    return override
+
+
+def _plain(value: Any) -> list[Any]:
+    """The single values in one that an override gives: of a list, or of several to sweep over."""
+    several = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else None
+    return [value] if several is None else [one for some in several for one in _plain(some)]
+
+
+@functools.cache
+def _texts() -> frozenset[str]:
+    """The keys whose values are texts, or lists of texts, of any kind."""
+    kinds = (str, str | None, tuple[str, ...], tuple[str, ...] | None)
+    return frozenset(key for key, about in keys() if about["type"] in kinds and not about["choices"])
 
 
 @dataclass(frozen=True)
@@ -117,7 +152,7 @@ class Composer:
                 key, _, value = override.partition("=")
                 quoted = f"; {_in_quotes(key, value)}" if set(value) & set(" /") else ""
                 raise ConfigError(key, value, f"lists values, where one is needed{quoted}")
-            self.parsed[override] = check_choice(found)
+            self.parsed[override] = check_text(check_choice(found))
         return self.parsed[override]
 
     def _template(self, chosen: tuple[str, ...]) -> Template:
@@ -145,13 +180,9 @@ class Composer:
 def protocol_values(loader: Any, name: str) -> dict[str, Any]:
     """What the file of a protocol sets, and the protocols in its defaults list; interpolations are left as they are."""
     loaded = loader.repository.load_config(f"protocol/{name}")
-    content: Any = OmegaConf.to_container(loaded.config)
-    values: dict[str, Any] = {}
-    for entry in loaded.defaults_list or []:
-        if not entry.is_self():
-            values |= protocol_values(loader, str(entry.path).rpartition("/")[2])
-    values |= content
-    return values
+    others = [entry for entry in loaded.defaults_list or [] if not entry.is_self()]
+    below = [protocol_values(loader, str(entry.path).rpartition("/")[2]) for entry in others]
+    return typing.cast(dict[str, Any], OmegaConf.to_container(OmegaConf.merge(*below, loaded.config)))
 
 
 def check_protocol(config: Config, cell: Mapping[str, Any], protocol: Mapping[str, Any]) -> None:
@@ -183,7 +214,8 @@ def _label(config: Config, protocol: Mapping[str, Any]) -> str | None:
     if name is not None and not (CONF / "protocol" / f"{name}.yaml").exists():
         return str(name)
     row = {key: attrgetter(key)(config) for key in READ if key not in IDLE.get(config.schedule, ())}
-    return protocol_of(row | {"model": config.model.name})
+    unknown_yet = {"epochs": None} if config.max_updates else {}  # the images decide how many
+    return protocol_of(row | {"model": config.model.name} | unknown_yet)
 
 
 def check_filled_in(config: Config) -> None:

@@ -48,7 +48,8 @@ def _protocol(*values: Any) -> str | None:
     row: dict[str, Any] = {key: LEGACY.get(key) if v is None else v for key, v in zip(READ, values, strict=True)}
     if row["model"] not in MODELS or row["layers"] is None:
         return None
-    row["head_epochs"] = head_epochs(row["head_epochs"], row["epochs"])
+    if row["epochs"] is not None:  # else nobody knows yet what half of them is
+        row["head_epochs"] = head_epochs(row["head_epochs"], row["epochs"])
     fitting = {}
     for name, content in _files().items():
         setting = LEGACY | named if (named := _resolved(content, row)) else {}
@@ -75,7 +76,7 @@ def _resolved(content: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, A
             return {}
         raise
     setting = with_depths({"model": {"name": row["model"]}, **whole["protocol"]})
-    if "head_epochs" in setting:
+    if "head_epochs" in setting and row["epochs"] is not None:
         setting["head_epochs"] = head_epochs(setting["head_epochs"], row["epochs"])
     return {key: value for key, value in leaves(setting) if not key.startswith("model.")}
 

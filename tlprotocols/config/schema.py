@@ -321,6 +321,11 @@ class Config(Recipe):
         return tuple(stage for place, stage in enumerate(stages) if place < first or place in above)
 
     @property
+    def all_learn_from(self) -> int:
+        """The first epoch (0 is the first) in which no layer is frozen that ever learns; `epochs` if there is none."""
+        return next((epoch for epoch in range(self.epochs) if self.frozen(epoch) == self.frozen()), self.epochs)
+
+    @property
     def fixed_features(self) -> bool:
         """Whether the last stage gets the same features of an image in every epoch: all others are frozen, and neither
         augmentation nor dropout acts before it."""

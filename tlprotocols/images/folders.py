@@ -28,7 +28,8 @@ OTHERS = 100_000  # entries of a class that are no images: more are some other f
 LONGEST = (
     1000  # times the shorter side: enlarged until that one has hundreds of pixels, the image would fill the memory
 )
-PARTS = ("val", "valid", "validation", "test")  # of folders, in any case: others call them so, we val and test
+OURS = ("val", "test")
+PARTS = (*OURS, "valid", "validation")  # of folders, in any case: others call them so
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)  # what Pillow raises
 
@@ -264,7 +265,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 def _two_trees(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
     """train/ and val/; where there is a test/, too, it is the part to report on, and without a val/ it is that."""
-    there = [name for name in ("val", "test") if (root / name).is_dir()]
+    there = [name for name in OURS if (root / name).is_dir()]
     if dataset.name == "imagenet":  # its test images have no classes
         there = there[:1]
     if not (root / "train").is_dir() or not there:
@@ -286,7 +287,8 @@ def _two_trees(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...
 
 
 def _any_tree(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:
-    if (root / "train").is_dir() and any((root / name).is_dir() for name in ("val", "test")):
+    if (root / "train").is_dir() and any((root / name).is_dir() for name in OURS):
+        _check_names(root)
         return _two_trees(root, dataset, kept)
     tree = root / "train" if (root / "train").is_dir() else root
     classes = _subfolders(tree)
@@ -308,17 +310,23 @@ def _any_tree(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...]
 
 def _check_parts(root: Path, tree: Path, classes: list[str]) -> None:
     """Refuse what would be taken for a class, or left out: a part of another name than ours, or a level lower."""
-    folders = _subfolders(root)
-    other = next((name for name in folders if name.lower() in PARTS), None)
-    train = next((name for name in folders if name.lower() in ("train", "training")), None)
-    if other and train:
-        legal = f"holds {train}/ and {other}/: call them train/ and val/ (or test/), or give one as dataset.root"
-        raise ConfigError("dataset.root", root, legal)
+    _check_names(root)
     if tree == root:
         for name in classes:
             if (root / name / "train").is_dir() and any((root / name / part).is_dir() for part in PARTS):
                 legal = f"{name}/ is no class but holds train/ itself; give dataset.root={root / name}"
                 raise ConfigError("dataset.root", root, legal)
+
+
+def _check_names(root: Path) -> None:
+    """Refuse a part of another name than ours: its images would be left out, or test images would choose."""
+    folders = _subfolders(root)
+    train = next((name for name in folders if name.lower() in ("train", "training")), None)
+    others = [name for name in folders if name.lower() in PARTS]
+    if train and others and (train != "train" or not set(others) <= set(OURS)):
+        other = next((name for name in others if name not in OURS), others[0])
+        legal = f"holds {train}/ and {other}/: call them train/ and val/ (or test/), or give one as dataset.root"
+        raise ConfigError("dataset.root", root, legal)
 
 
 def _tiny_imagenet(root: Path, dataset: Dataset, kept: Kept) -> tuple[tuple[str, ...], dict[str, list[list[str]]]]:

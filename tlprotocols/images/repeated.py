@@ -1,6 +1,7 @@
 """Images that a run measures accuracy on and that it, or its base, is trained on: a network may know them by heart."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -9,8 +10,8 @@ from tlprotocols.config.schema import Config
 from tlprotocols.images.cache import Content, Image, ImageCache, Job, images_needed
 from tlprotocols.images.splits import chosen, part_of, probed_classes, target_classes
 
-Place = tuple[str, Image]  # folder of the cache, and the image there
-Among = Mapping[tuple[str, Job], Sequence[int] | None]  # places within classes, by folder and class; None: all of it
+Place = tuple[str, Image]  # the data set, and the image there: the same one, whatever side it is decoded at
+Among = Mapping[tuple[str, Job], Sequence[int] | None]  # places within classes, by data set and class; None: all of it
 
 
 def repeated_images(configs: Iterable[Config]) -> list[str]:
@@ -19,13 +20,13 @@ def repeated_images(configs: Iterable[Config]) -> list[str]:
     sets have some, so that they are not refused."""
     measured: dict[str, list[Config]] = {}
     for config in {_uses(config): config for config in configs}.values():
-        measured.setdefault(_folder(config), []).append(config)
+        measured.setdefault(_data_set(config), []).append(config)
     lines = []
     for runs in measured.values():
         groups, found = _equal_images(_decoded(runs)), set[Place]()
         among: dict[tuple[str, Job], list[int]] = {}
-        for folder, (part, label, place) in (image for group in groups for image in group):
-            among.setdefault((folder, (part, label)), []).append(place)
+        for data_set, (part, label, place) in (image for group in groups for image in group):
+            among.setdefault((data_set, (part, label)), []).append(place)
         for config in runs:
             found |= _learned_by_base(config)
             if among:
@@ -49,29 +50,30 @@ def _uses(config: Config) -> tuple[object, ...]:
     return *classes, *images, config.seed if config.subset == "random" else None, base and _uses(base)
 
 
-def _folder(config: Config) -> str:
-    return str(ImageCache.of(config).folder)
+def _data_set(config: Config) -> str:
+    """The content of the images: their fingerprint."""
+    return f"{config.dataset.name} {config.dataset.fingerprint}"
 
 
-def _decoded(runs: Iterable[Config]) -> dict[str, tuple[ImageCache, set[Job]]]:
+def _decoded(runs: Iterable[Config]) -> dict[Path, tuple[str, ImageCache, set[Job]]]:
     """The classes of these runs and of their bases, by folder: those that are decoded, since a finished base needs no
     images."""
-    found: dict[str, tuple[ImageCache, set[Job]]] = {}
+    found: dict[Path, tuple[str, ImageCache, set[Job]]] = {}
     for config in (some for run in runs for some in (run, base_of(run)) if some is not None):
         cache = ImageCache.of(config)
         jobs = images_needed(config)
-        found.setdefault(_folder(config), (cache, set()))[1].update(jobs - set(cache.missing(jobs)))
+        found.setdefault(cache.folder, (_data_set(config), cache, set()))[2].update(jobs - set(cache.missing(jobs)))
     return found
 
 
-def _equal_images(decoded: Mapping[str, tuple[ImageCache, set[Job]]]) -> list[set[Place]]:
+def _equal_images(decoded: Mapping[Path, tuple[str, ImageCache, set[Job]]]) -> list[set[Place]]:
     """Groups of images that are equal, of several data sets."""
-    sums = [own for cache, jobs in decoded.values() if jobs for _, own in cache.checksums(jobs).values()]
+    sums = [own for _, cache, jobs in decoded.values() if jobs for _, own in cache.checksums(jobs).values()]
     values, counts = np.unique(np.concatenate(sums), return_counts=True)
     groups: dict[Content, set[Place]] = {}
-    for folder, (cache, jobs) in decoded.items():
+    for data_set, cache, jobs in decoded.values():
         for content, images in cache.by_content(jobs, values[counts > 1]).items() if jobs else ():
-            groups.setdefault(content, set()).update((folder, image) for image in images)
+            groups.setdefault(content, set()).update((data_set, image) for image in images)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -79,13 +81,13 @@ def _learned_by_base(config: Config) -> set[Place]:
     """Images that the accuracy of a run is measured on, and that its base is trained on: with test_per_class or a fold,
     both of which are cut from training images, where the base learns classes of the run."""
     base = base_of(config)
-    if base is None or _folder(base) != _folder(config):
+    if base is None or _data_set(base) != _data_set(config):
         return set()
     cache = ImageCache.of(config)
     common = set(target_classes(config, cache.classes)) & set(target_classes(base, cache.classes))
     if not common:
         return set()
-    every = {(_folder(config), (part, label)): None for part in cache.index["counts"] for label in common}
+    every = {(_data_set(config), (part, label)): None for part in cache.index["counts"] for label in common}
     return _trained_on(base, every) & _measured_on(config, every)
 
 
@@ -107,13 +109,13 @@ def _measured_on(config: Config, among: Among) -> set[Place]:
 
 def _used(config: Config, part: str, among: Among, labels: Sequence[int] | None = None) -> set[Place]:
     """Those of some images that a run uses in one of its parts; `labels` are those that it learns unless given."""
-    cache, folder = ImageCache.of(config), _folder(config)
+    cache, data_set = ImageCache.of(config), _data_set(config)
     kept = str(part_of(config, part, cache.index["counts"]))
     found = set[Place]()
     for label in target_classes(config, cache.classes) if labels is None else labels:
-        if (places := among.get((folder, (kept, label)), ())) == ():
+        if (places := among.get((data_set, (kept, label)), ())) == ():
             continue
         which = chosen(config, part, label, cache.counts(kept)[label])
         which = which if places is None else which[np.isin(which, places)]
-        found |= {(folder, (kept, label, place)) for place in which.tolist()}
+        found |= {(data_set, (kept, label, place)) for place in which.tolist()}
     return found

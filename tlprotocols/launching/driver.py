@@ -18,7 +18,7 @@ from tlprotocols.images import forget, source
 from tlprotocols.images.cache import ImageCache, Job, missing_images
 from tlprotocols.images.repeated import repeated_images
 from tlprotocols.launching.backend import Backend, OnEvent
-from tlprotocols.launching.terminal import Terminal, cautions, footer, size, table
+from tlprotocols.launching.terminal import Terminal, cautions, footer, plural, size, table
 from tlprotocols.planning.cost import cost
 from tlprotocols.planning.plan import Plan, Run, plan, resolved
 from tlprotocols.records import Row, add_sweep, files, finished_row, show_base_as_run
@@ -53,7 +53,7 @@ def sweep(configs: Sequence[Config], backend: Backend, table_shown: bool = True)
         check_folder("results_dir", results, write=True)
     missing = missing_images(run.config for run in planned.to_run)
     notes = _memory(planned.to_run, missing, parallel) if backend.is_here else []
-    notes += _finished_in_another_precision(given, planned)
+    notes += [*_finished_in_another_precision(given, planned), *_finished_by_another_name(planned)]
     for line in [*cautions(planned), *notes, *_room(missing, backend.is_here, backend.dry_run)]:
         terminal.print(line)
     if backend.dry_run:
@@ -229,6 +229,18 @@ def _memory(runs: Sequence[Run], missing: Mapping[ImageCache, list[Job]], parall
     return [f"note: a run needs about {size(need)} of memory, and {fit}"]
 
 
+def _finished_by_another_name(planned: Plan) -> list[str]:
+    """A line where a protocol of the user's own has the values of finished runs that have another name: the name is a
+    label, and the table finds these rows by the one that they have."""
+    pairs = [(row.get("protocol"), planned.runs[id].config.protocol) for id, row in planned.rows.items()]
+    other = [pair for pair in pairs if None not in pair and pair[0] != pair[1]]
+    if not other:
+        return []
+    had, wanted = other[0]
+    runs = "a finished run has" if len(other) == 1 else f"{len(other)} finished runs have"
+    return [f"note: {runs} the values of protocol={wanted}, and in the table the name {had}, under which load finds it"]
+
+
 def _finished_in_another_precision(given: Sequence[Config], planned: Plan) -> list[str]:
     """A line where runs to run have finished on a machine on which `auto` stands for another precision. Here they are
     other runs: a sweep that changes machines would start anew without a word."""
@@ -254,8 +266,8 @@ def _finished_in_another_precision(given: Sequence[Config], planned: Plan) -> li
     here, there = next(iter(named.values()))
     slow = " (slow on this processor)" if there == "bf16" else ""
     return [
-        f"note: {len(found)} of the runs to run have finished in {there}, but precision=auto is {here} here, and they"
-        f" will run again in {here}; {' '.join(f'{key}={there}' for key in named)} keeps to {there}{slow}"
+        f"note: {plural(len(found), 'run')} of this sweep finished in {there}, but precision=auto is {here} here: they"
+        f" will run in {here}, too; {' '.join(f'{key}={there}' for key in named)} keeps to {there}{slow}"
     ]
 
 

@@ -160,6 +160,10 @@ def resolved(config: Config) -> Config:
         epochs = epochs_needed(config, _images(config, source(config.dataset, machine.image_cache)))
         config = dataclasses.replace(config, epochs=epochs)
     alone = head_epochs(config.head_epochs, config.epochs)
+    if config.head_epochs == "half" and not alone:
+        raise ConfigError(
+            "head_epochs", "half", "must leave an epoch to the head, and the run has one; give more epochs"
+        )
     if alone >= config.epochs and config.freeze < len(config.model.stages) - 1:
         legal = f"must be below the {config.epochs} epochs of the run: else no other layer learns, which is freeze=all"
         raise ConfigError("head_epochs", config.head_epochs, legal)

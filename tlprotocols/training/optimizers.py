@@ -47,7 +47,7 @@ def _groups(layer: str, module: nn.Module, config: Config) -> list[dict[str, Any
 
 
 def _is_bias(name: str) -> bool:
-    return name.rpartition(".")[2] == "bias"
+    return name.rpartition(".")[2] in ("bias", "in_proj_bias")  # the latter of torch's attention
 
 
 def set_rates(optimizer: Optimizer, config: Config, epoch: int, losses: Sequence[float] = (), update: int = 0) -> None:

@@ -36,12 +36,13 @@ from tlprotocols.records import (
     file_digest,
     files,
     finished_row,
+    labelling,
     read_classes,
     read_row,
     remove_temporaries,
     save_config,
-    show_base_as_run,
     sweeps,
+    with_labels,
     write_atomic,
     write_row,
 )
@@ -130,17 +131,14 @@ def execute(
         before = read_row(paths.row) or {}  # a base whose weights are gone, or a run that becomes a base: it stays both
         config = _with_what_was_kept(config, before, paths)
         save_config(config)
-        row = _execute(Attempt(config, role, paths, _base_columns(config), advance, stop))
-        if before.get("role") == "run" and role == "base":
-            show_base_as_run(config)
-        return row
+        return _execute(Attempt(config, role, paths, _base_columns(config), advance, stop))
 
 
 def _with_what_was_kept(config: Config, before: Row, paths: Files) -> Config:
     """The configuration of a run that is trained once more, for a curve or weights: it loses nothing that it had."""
     return replace(
         config,
-        curve=config.curve or "val_top1_best" in before,
+        curve=config.curve or "epoch_at_best_val_top1" in before,
         probe=config.probe or before.get("probe_top1") is not None,
         keep_weights=config.keep_weights or before.get("weights_digest") is not None,
         predictions=config.predictions or paths.predictions.exists(),
@@ -181,7 +179,8 @@ def _execute(attempt: Attempt) -> Row:
 
 
 def _write(row: Row, state: State, attempt: Attempt) -> None:
-    """Write the curve, if there is one, and then the row, which makes the run finished."""
+    """Write the curve, if there is one, and then the row, which makes the run finished. A row that is there already, of
+    a run that is trained once more or is a base, too, gives its labels to the new one."""
     if attempt.config.watched:
         with open(attempt.paths.curve, "w", newline="") as file:
             table = csv.DictWriter(file, list(state.curve[0]), lineterminator="\n")
@@ -191,7 +190,9 @@ def _write(row: Row, state: State, attempt: Attempt) -> None:
     numbers = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
     }
-    write_row(attempt.paths.row, numbers)
+    with labelling(attempt.paths.row):
+        meanwhile = read_row(attempt.paths.row)  # names of sweeps that were added since the run began
+        write_row(attempt.paths.row, with_labels(numbers, meanwhile) if meanwhile else numbers)
     for leftover in (attempt.paths.checkpoint, attempt.paths.failure, attempt.paths.accident):
         leftover.unlink(missing_ok=True)
 
@@ -306,7 +307,7 @@ def train(net: models.Network, data: Data, attempt: Attempt) -> State:
         state.curve.append(point)
         attempt.log(" ".join(f"{key} {value:.4g}" for key, value in point.items() if value is not None))
         attempt.advance(images_of_epoch(config, len(data.train), done - 1))
-        if ends_early(config, losses):
+        if ends_early(config, losses[config.all_learn_from :]):
             attempt.log(f"ended after epoch {done}: no lower val_loss in {config.stop_after} epochs")
             break
         if not math.isfinite(train_loss):  # `fit` ends, too: no checkpoint, from which it would go on

@@ -123,7 +123,7 @@ def _one_run_each(rows: pd.DataFrame, cell: list[str]) -> None:
     if several.empty:
         return
     first = several[(several[cell] == several[cell].iloc[0]).all(axis=1)]
-    where = [name for name in (*cell[2:], "split", "target", "seed") if name in rows]
+    where = [*cell[2:], *(name for name in ("split", "target", "seed") if name in rows and first[name].nunique() == 1)]
     place = ", ".join(f"{name}={first[name].iloc[0]}" for name in dict.fromkeys(where))
     values = {name: _values(first[name]) for name in factors(rows) if name not in where}
     differ = {name: found for name, found in values.items() if len(found) > 1}

@@ -74,6 +74,9 @@ def test_the_same_run_twice_is_one_and_tables_without_ids_are_told_apart_by_thei
     older = rows.assign(run_id="f", dropout=None), rows.assign(dropout=0.5)
     with pytest.raises(Missing, match=r'dropout \(0.5, none\)\. .* --query "dropout != 0.5"'):
         cells(pd.concat(older), "layers")
+    halves = rows.assign(unit=rows["split"])
+    with pytest.raises(Missing, match=r"split=0, seed=0: they differ in target \(A, B\)\."):
+        cells(halves, "layers")
     with pytest.raises(Missing, match="does not say in what they differ"):
         cells(pd.concat([rows, rows.assign(run_id="f")]), "layers")
 

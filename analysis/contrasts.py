@@ -18,6 +18,7 @@ from scipy import stats
 
 from analysis.frame import Missing
 from analysis.statistics import PairedDifference, holm, paired, units_needed
+from analysis.verdicts import with_note
 
 ALPHA = 0.05
 MOST = 1000  # units that anybody would count
@@ -44,7 +45,8 @@ class Contrast:
 
 
 def decide(family: Sequence[Contrast], rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per contrast: effect, intervals (95%, and at the family's level), p values, verdict, what would decide."""
+    """A row per contrast: effect, intervals (95%, and at the family's level), p values, verdict, what would decide,
+    and where all rows belong to one unit."""
     found: list[PairedDifference | Missing] = [_paired(contrast, rows) for contrast in family]
     tested = [d for d in found if isinstance(d, PairedDifference)]
     adjusted = dict(zip(map(id, tested), holm([_two_sided(d) for d in tested]), strict=True))
@@ -55,7 +57,7 @@ def decide(family: Sequence[Contrast], rows: pd.DataFrame) -> pd.DataFrame:
             for contrast, d in zip(family, found, strict=True)
         ]
     )
-    return table.astype({"units": "Int64"})  # some may not have run: no 8.0
+    return with_note(table.astype({"units": "Int64"}), rows)  # some may not have run: no 8.0
 
 
 def _pooled(family: Sequence[Contrast], found: Sequence[PairedDifference | Missing]) -> dict[str, float]:

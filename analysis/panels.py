@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from analysis.frame import Missing, Size, cells, sizes
+from analysis.selection import has_test
 from analysis.statistics import by_unit, mean_interval
 
 WIDTH = 4.8  # inches: the text width of the paper
@@ -126,6 +127,11 @@ def new_axes(ax: Axes | None) -> Axes:
         return Figure(figsize=(WIDTH, 2.4), layout="constrained").subplots()
 
 
+def accuracy_label(rows: pd.DataFrame) -> str:
+    """What `accuracy` is, and on which images, for an axis."""
+    return f"{'test' if has_test(rows) else 'validation'} top-1 (%)"
+
+
 def accuracy(rows: pd.DataFrame, levels: Levels, ax: Axes | None = None) -> Axes:
     """A bar per images per class and level: mean accuracy over units, 95% interval."""
     with rc_context(STYLE):
@@ -139,8 +145,7 @@ def accuracy(rows: pd.DataFrame, levels: Levels, ax: Axes | None = None) -> Axes
         _label_axis(ax, wide, levels)
         for level in reversed(_levels(wide)) if levels.colours else ():
             _note(ax, level, color=colours[level], fontsize=8, weight="bold")
-        tested = "test_top1" in rows and rows["test_top1"].notna().any()
-        ax.set_ylabel(f"{'test' if tested else 'validation'} top-1 (%)")
+        ax.set_ylabel(accuracy_label(rows))
         ax.set_ylim(bottom=0)
         ax.grid(axis="y", color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import size_order, sizes
+from analysis.frame import one_unit, size_order, sizes
 
 RECIPE = (
     *("dataset", "model", "model.width", "dataset.pixels", "classes", "schedule", "epochs", "batch_size", "lr.high"),
@@ -24,10 +24,13 @@ def facts(rows: pd.DataFrame, unit: tuple[str, ...], total: int) -> list[tuple[s
     `total` is the number of rows of the whole table, `unit` the columns that identify a unit.
     """
     units, seeds = rows["unit"].nunique(), rows["seed"].nunique()
+    replicates = f"{units} ({', '.join(unit)}), {seeds} seed{'s' if seeds > 1 else ''} each"
+    if one_unit(rows):
+        replicates = f"1 ({', '.join(unit)}), whose {seeds} seeds stand for units"
     entries = [
         ("runs", f"{len(rows)} of {total} rows of the table"),
         ("images per class", ", ".join(map(str, sizes(rows)))),
-        ("units", f"{units} ({', '.join(unit)}), {seeds} seed{'s' if seeds > 1 else ''} each"),
+        ("units", replicates),
     ]
     entries += _base(rows) + _failures(rows)
     entries += [(name, _values(rows[name])) for name in RECIPE if name in rows]
@@ -42,7 +45,8 @@ def facts(rows: pd.DataFrame, unit: tuple[str, ...], total: int) -> list[tuple[s
 def _base(rows: pd.DataFrame) -> list[tuple[str, str]]:
     if "base_top1" not in rows or not rows["base_top1"].notna().any():
         return []
-    top1 = 100 * rows.groupby(["unit", "seed"])["base_top1"].first()
+    one = ["base_id"] if "base_id" in rows else ["unit", "seed"]
+    top1 = 100 * rows.groupby(one)["base_top1"].first()
     return [("base networks", f"top-1 {top1.mean():.1f}% ({top1.min():.1f} to {top1.max():.1f}) on their own classes")]
 
 

@@ -19,8 +19,10 @@ SELECTIONS = ("all", "heldout")
 def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = "accuracy") -> pd.DataFrame:
     """The accuracies of the settings of one size that were run on the same units: a row per unit, a column per setting.
 
-    `setting` names the factors of a setting. The units are those that most settings ran on, as many as any setting has;
-    of their seeds those count that all of these settings have, or all seeds if some unit has no such seed.
+    `setting` names the factors of a setting. Of the sets of units that some setting ran on, the one is taken that has
+    most settings times units, so that one run of a new unit takes no other setting out of the comparison; of equal ones
+    that with more units. Of their seeds those count that all of these settings have, or all seeds if some unit has no
+    such seed.
 
     Raises:
         Missing: the rows have no such size, none with values of the whole setting, or no column `value`.
@@ -34,12 +36,17 @@ def candidates(rows: pd.DataFrame, setting: list[str], size: Size, value: str = 
     if wide.empty:
         raise Missing(f"No finished runs with n_per_class={size} and values of {', '.join(setting)}.")
     covered = wide.notna()
-    widest = covered.loc[:, covered.sum() == covered.sum().max()]
-    units = np.array(widest.T.value_counts().index[0])  # the most frequent column
-    same = widest.columns[(widest.to_numpy() == units[:, None]).all(axis=0)]
+    units = max(covered.T.drop_duplicates().to_numpy(), key=lambda one: _compared(covered, one))
+    same = covered.columns[covered.loc[units].all()]
     complete: pd.DataFrame = wide.loc[units, same]
     paired = by_unit(runs[same].dropna())
     return paired if list(paired.index) == list(complete.index) else complete
+
+
+def _compared(covered: pd.DataFrame, units: "np.ndarray[Any, Any]") -> tuple[int, int]:
+    """How many accuracies a comparison on these units has, and how many units."""
+    count = int(units.sum())
+    return count * int(covered.loc[units].all().sum()), count
 
 
 def has_test(rows: pd.DataFrame) -> bool:

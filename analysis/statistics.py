@@ -32,13 +32,12 @@ class PairedDifference:
 def by_unit(values: Any) -> Any:
     """Average the seeds of each unit of a Series or DataFrame with the index (unit, seed).
 
-    Seeds of a unit share classes and images, so they are no independent evidence about other classes. If there is only
-    one unit, its seeds take the place of units. Other indices stay as they are.
+    Seeds of a unit share classes and images, so they are no independent evidence about other classes. In a study of one
+    unit its seeds are the units (`Study.rows`). Other indices stay as they are.
     """
     if not {"unit", "seed"} <= set(getattr(values.index, "names", [])):
         return values
-    averaged = values.groupby(level="unit").mean()
-    return averaged if len(averaged) > 1 else values
+    return values.groupby(level="unit").mean()
 
 
 def paired(differences: "pd.Series[Any] | Sequence[float]", against: float = 0.0) -> PairedDifference:

@@ -6,17 +6,19 @@ Each study is a package that exports one `STUDY`; `analysis.studies` lists them.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib import figure
 
 from analysis.claim import Claim
-from analysis.frame import Missing
+from analysis.frame import Missing, factors
 from analysis.panels import Comparison, LevelFigure
+from analysis.selection import has_test
 from tlprotocols.config.identity import legacy_values
-from tlprotocols.config.validate import keys
 
 Rows = pd.DataFrame  # of one study, as `Study.rows` returns them
+IMAGES_OF = ["n_per_class", "dataset", "classes", "split", "target"]  # what decides the number of a run's test images
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Study:
     prefix: str = ""  # of the names of its files
     query: str = ""  # rows of the table that the study can use, as a pandas query; "": all
     beside: tuple[str, ...] = ()  # its rows are the published ones, and it stands beside these studies of the report
+    mixed: bool = False  # rows measured on unlike images stay, in cells of their own, and on validation images
 
     @property
     def reads_results(self) -> bool:
@@ -70,18 +73,31 @@ class Study:
         return not self.beside
 
     def rows(self, table: pd.DataFrame) -> Rows:
-        """The rows of this study, with four more columns, and an empty one for each varied factor that no row has.
+        """The rows of this study, with five more columns, and an empty one for each varied factor that no row has.
 
-        `accuracy` is in percent, on test images if all rows have some, or else on validation images; `gap` is
-        validation minus training loss in nats; `unit` numbers the units from 0.
+        `accuracy` is in percent; `gap` is validation minus training loss in nats; `unit` numbers the units from 0. If
+        there is one unit only, it numbers its seeds, and `unit_is_seed` is true.
         Rows of one study agree in every factor but the varied ones (runs that copy nothing: whatever their base);
-        where several groups of rows do, the largest is used.
+        where several groups of rows do, the largest is used. They are measured on like images: on test images if at
+        least half of them have some, and then only these are used, of one size those with the most frequent images; or
+        else all on validation images.
 
         Raises:
             Missing: there are none.
         """
         if not self.reads_results:
             return self.published()
+        rows = self._on_like_images(self._agreeing(table))[0]
+        rows["accuracy"] = 100 * (rows["test_top1"] if has_test(rows) else rows["val_top1"])
+        rows["val_accuracy"] = 100 * rows["val_top1"]  # what settings are chosen by
+        rows["gap"] = rows["val_loss"] - rows["train_loss"]
+        units = rows.groupby(list(self.unit)).ngroup()
+        rows["unit_is_seed"] = units.nunique() == 1 < rows["seed"].nunique()
+        rows["unit"] = rows.groupby("seed").ngroup() if rows["unit_is_seed"].any() else units
+        return rows
+
+    def _agreeing(self, table: pd.DataFrame) -> Rows:
+        """The largest group of rows that agree in all factors but the varied ones."""
         if table.empty:
             raise Missing("The table has no rows.")
         try:
@@ -93,23 +109,33 @@ class Study:
         old = {key: value for key, value in legacy_values().items() if key in candidates and value is not None}
         group = _largest_group(candidates.fillna(old), self._fixed(table.columns))  # left out where it cannot matter
         absent = [name for name in self.varied if name not in table]  # of a table older than the factor, or without it
-        rows = candidates.loc[group.index].assign(**dict.fromkeys(absent, None))
-        if "test_top1" in rows and rows["test_top1"].isna().any():
-            rows["test_top1"] = math.nan  # accuracies on other images are not compared
-        rows["accuracy"] = 100 * _reported(rows)
-        rows["val_accuracy"] = 100 * rows["val_top1"]  # what settings are chosen by
-        rows["gap"] = rows["val_loss"] - rows["train_loss"]
-        rows["unit"] = rows.groupby(list(self.unit)).ngroup()
-        return rows
+        return candidates.loc[group.index].assign(**dict.fromkeys(absent, None))
+
+    def _on_like_images(self, rows: Rows) -> tuple[Rows, list[str]]:
+        """Those of the rows that are measured on like images, and a sentence for each reason why others are not."""
+        if "test_top1" not in rows:
+            return rows, []
+        without = rows["test_top1"].isna()
+        if without.mean() > 0.5 or (self.mixed and without.any()):
+            return rows.assign(test_top1=math.nan), []
+        sentences = [f"{without.sum()} rows without test images (this study: accuracy on test images)"]
+        rows, found = rows[~without].copy(), sentences if without.any() else []
+        if self.mixed:
+            return rows, found
+        for column, within in (("test_per_class", ["n_per_class"]), ("test_images", IMAGES_OF)):
+            rows, more = _most_frequent(rows, column, [key for key in within if key in rows])
+            found += more
+        return rows, found
 
     def unused(self, table: pd.DataFrame) -> list[str]:
-        """For each factor in which rows outside the study differ from its rows: how many, and their values.
+        """For each factor in which rows outside the study differ from its rows: how many, and their values; then those
+        that are measured on other images.
 
         A row counts once, under the first such factor.
         """
         if not self.reads_results:
             return []
-        rows = self.rows(table)
+        rows = self._agreeing(table)
         left = table.drop(rows.index)
         sentences = []
         for key in self._fixed(table.columns):
@@ -121,18 +147,26 @@ class Study:
                 left = left[~differ]
         if len(left):
             sentences.append(f"{len(left)} rows with other combinations of the same values")
-        return sentences
+        return sentences + self._on_like_images(rows)[1]
 
     def _fixed(self, columns: Iterable[str]) -> list[str]:
         """The factors, as columns, in which the rows of the study agree."""
-        names = {key.removesuffix(".name") for key, about in keys() if about["factor"]} - set(self.varied)
-        return [column for column in columns if column in names or column.startswith("lr.layers.")]
+        return [name for name in factors(columns) if name not in self.varied]
 
 
-def _reported(rows: pd.DataFrame) -> "pd.Series[float]":
-    """Top-1 on test images, or on validation images if these rows have no others."""
-    tested = "test_top1" in rows and rows["test_top1"].notna().all()
-    return rows["test_top1"] if tested else rows["val_top1"]
+def _most_frequent(rows: Rows, column: str, within: list[str]) -> tuple[Rows, list[str]]:
+    """The rows with the most frequent value of a column, in each group of rows that agree `within`; and sentences that
+    name the others."""
+    if column not in rows or rows[column].isna().all():
+        return rows, []
+    usual = rows.groupby(within, sort=False, dropna=False)[column].transform(lambda one: one.mode().max())
+    others = rows.assign(usual=usual)[(rows[column] != usual) & rows[column].notna()]
+    counts: Any = others.groupby(["n_per_class", column, "usual"], sort=False).size()
+    sentences = [
+        f"{count} rows of n_per_class={n} with {column}={value:g} (this study: {usual:g})"
+        for (n, value, usual), count in counts.items()
+    ]
+    return rows.drop(others.index), sentences
 
 
 def _largest_group(table: pd.DataFrame, fixed: list[str]) -> pd.DataFrame:

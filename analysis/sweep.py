@@ -14,7 +14,7 @@ from scipy import stats
 
 from analysis import selection
 from analysis.evidence import compare_with_best
-from analysis.frame import Missing, size_order
+from analysis.frame import Missing, one_unit, size_order
 from analysis.panels import FAILURES
 from analysis.statistics import by_unit, mean_interval
 from tlprotocols.config.validate import keys
@@ -127,8 +127,7 @@ def intervals(wide: pd.DataFrame) -> pd.DataFrame:
     `wide` has a row per unit, or per (unit, seed), and a column per cell. Units differ, as some classes are easier; how
     far a unit is above others, in the mean over the cells that all units with most cells have, is subtracted first
     (Cousineau 2005), and the widths are corrected for that (Morey 2008). A unit with one of these cells alone, as a
-    split that has just begun, tells nothing of it. With a single unit, its seeds are the units; with a single run there
-    is no interval.
+    split that has just begun, tells nothing of it. With a single unit there is no interval.
     """
     values = by_unit(wide).copy()
     counts = values.notna().sum(axis=1)
@@ -150,7 +149,7 @@ def intervals(wide: pd.DataFrame) -> pd.DataFrame:
 def means(rows: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     """A line per cell: runs, units, mean and standard deviation over units, gap, failures, seconds.
 
-    The seeds of a unit are averaged; where there is one unit, they take its place. One run has no deviation.
+    The seeds of a unit are averaged. One unit has no deviation.
     """
     grouped = rows.assign(cell=names(rows, factors)).groupby("cell", sort=False)
     lines = []
@@ -217,11 +216,11 @@ def _equals(reported: pd.DataFrame, first: Any) -> dict[str, Any]:
 def replicates(rows: pd.DataFrame) -> str:
     """What the units are, as a sentence for captions."""
     units, seeds = rows["unit"].nunique(), rows["seed"].nunique()
+    if one_unit(rows):
+        return f"Means over {seeds} seeds of one class split, which say nothing about other classes"
     if units > 1:
         averaged = f", the mean over {seeds} seeds each" if seeds > 1 else ""
         return f"Means over {units} units (class split and target half{averaged})"
-    if seeds > 1:
-        return f"Means over {seeds} seeds of one class split, which say nothing about other classes"
     return (
         "One class split and one seed: points without intervals, since nothing says how much they vary. "
         "The same command with split=0,1,2,3 or seed=0,1,2 adds replicates"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 
 from analysis import sweep
 from analysis.frame import Missing
-from analysis.panels import FAILURES, STYLE, WIDTH
+from analysis.panels import FAILURES, STYLE, WIDTH, accuracy_label
 from analysis.study import Figure, Study, Table
 
 LINES = 6  # in a panel
@@ -81,8 +81,7 @@ def draw(rows: pd.DataFrame, factors: Sequence[str], factor: str, value: str, ti
 
 
 def _label(rows: pd.DataFrame, value: str) -> str:
-    tested = "test_top1" in rows and rows["test_top1"].notna().any()
-    return LABELS.get(value, f"{'test' if tested else 'validation'} top-1 (%)")
+    return LABELS.get(value, accuracy_label(rows))
 
 
 def _panels(seen: View) -> dict[str, pd.DataFrame]:
@@ -155,7 +154,7 @@ def caption(rows: pd.DataFrame, factors: Sequence[str], factor: str, value: str)
     """What a figure shows, what is held fixed, and what the intervals are."""
     seen = view(rows, factors, factor)
     parts = [sweep.replicates(rows) + "."]
-    if rows["unit"].nunique() > 1 or rows["seed"].nunique() > 1:
+    if rows["unit"].nunique() > 1:
         parts.append(
             "Error bars: 95% intervals without the differences between units, for comparisons within a panel "
             "(Cousineau-Morey), not adjusted for their number."
@@ -191,9 +190,11 @@ def draw_curves(rows: pd.DataFrame, factors: Sequence[str], curves: pd.DataFrame
         for (upper, lower), size in zip(grid.T, sizes, strict=True):
             part = shown[shown["n_per_class"] == size]
             part = part.assign(cell=sweep.names(part, rest))
-            best = part.groupby("cell")["accuracy"].mean().nlargest(LINES).index
+            best = part.drop_duplicates("run_id").groupby("cell")["accuracy"].mean().nlargest(LINES).index
             for cell, colour in zip(best, COLOURS, strict=False):
-                mean = part[part["cell"] == cell].groupby("epoch")[["val_top1", "train_loss", "val_loss"]].mean()
+                runs = part[part["cell"] == cell]
+                common = runs[runs["epoch"] <= runs.groupby("run_id")["epoch"].max().min()]
+                mean = common.groupby("epoch")[["val_top1", "train_loss", "val_loss"]].mean()
                 upper.plot(mean.index, 100 * mean["val_top1"], color=colour, linewidth=1, label=cell)
                 lower.plot(mean.index, mean["val_loss"], color=colour, linewidth=1)
                 lower.plot(mean.index, mean["train_loss"], color=colour, linewidth=1, linestyle=":")
@@ -227,7 +228,10 @@ def study(table: pd.DataFrame, curves: pd.DataFrame) -> Study:
         _figure("gap", "Validation minus training loss", factors, main, "gap"),
     ]
     if not curves.empty:
-        words = "Means over the runs that have a curve; below, solid is validation and dotted is training loss."
+        words = (
+            "Means over the runs that have a curve, to the last epoch of the shortest; below, solid is validation and "
+            "dotted is training loss."
+        )
         drawn = partial(draw_curves, factors=factors, curves=curves)
         figures.append(Figure("curves", "Accuracy and losses by epoch", drawn, lambda rows: words))
     if "seconds" in table and table["seconds"].notna().any():
@@ -244,6 +248,7 @@ def study(table: pd.DataFrame, curves: pd.DataFrame) -> Study:
         published=pd.DataFrame,
         prefix="sweep_",
         query=query,
+        mixed=True,
     )
 
 
@@ -276,8 +281,8 @@ def _tables(factors: Sequence[str]) -> tuple[Table, ...]:
         "best",
         "The best cell, and its equals",
         "For each number of images per class, and data set, classes or test images where these differ: of the cells "
-        "with most units (compared, of all cells), the one with the highest mean, and those that a paired test cannot "
-        "tell from it (multiple comparisons with the best, 5%, over the units, and seeds, that the compared cells "
+        "that ran on the same units (compared, of all cells), the one with the highest mean, and those that a paired "
+        "test cannot tell from it (multiple comparisons with the best, 5%, over the units, and seeds, that they "
         "share). Without test images the best one is chosen and reported on the same validation images, so that its "
         "accuracy is somewhat too high; --selection heldout avoids that.",
         lambda rows, chosen_by: sweep.best(rows, factors, chosen_by),

@@ -19,7 +19,7 @@ from analysis.statistics import mean_interval
 from tlprotocols.config.protocols import named_setting
 from tlprotocols.errors import until_pipe_closes
 from tlprotocols.results import load
-from tlprotocols.searching.prediction import FACTORS, Prediction, best_at, measured, nearest
+from tlprotocols.searching.prediction import FACTORS, Prediction, alike, best_at, measured, nearest
 
 WAYS = ("regression", "nearest size", "Table 2", "commonly used")
 
@@ -28,7 +28,7 @@ def choices(table: pd.DataFrame, n: int) -> dict[str, dict[str, Any]]:
     """What each way chooses for `n`, out of the settings that were measured there, from the rows of other sizes."""
     others, here = table[table["n"] != n], table[table["n"] == n]
     shared = others.merge(here[list(FACTORS)])
-    found = {"nearest size": best_at(shared, nearest(sorted(set(shared["n"])), n))}
+    found = {} if shared.empty else {"nearest size": best_at(shared, nearest(sorted(set(shared["n"])), n))}
     if fitted := Prediction.fit(others):
         found["regression"] = fitted.best(here, n)
     if of_paper := named_setting("optimal", "alexnet", n):
@@ -40,6 +40,7 @@ def choices(table: pd.DataFrame, n: int) -> dict[str, dict[str, Any]]:
 
 def regrets(rows: pd.DataFrame, value: str = "val_top1") -> pd.DataFrame:
     """One row per size, way and unit: `regret` in points, and the setting. What was not measured is left out."""
+    rows = alike(rows)
     table, found = measured(rows, value), []
     for n in sorted(set(table["n"])):
         at = rows[rows["n_per_class"].astype(str) == str(n)]
@@ -73,14 +74,15 @@ def _main() -> None:
     rows = rows[(rows["base"] == "trained") & (rows["layers"] > 0)]
     value = "test_top1" if "test_top1" in rows and rows["test_top1"].notna().all() else "val_top1"
     found = regrets(rows, value)
-    print(f"regret in points of {value}, mean over units")
-    wide = found.pivot_table("regret", "way", "n").reindex(WAYS)
-    print(wide.assign(mean=wide.mean(axis=1)).round(2).to_string())
-    by_unit = found.pivot_table("regret", "unit", "way")
+    print(f"regret in points of {value}, mean over units; the last column: over the n at which every way has chosen")
+    wide = found.pivot_table("regret", "way", "n")
+    print(wide.assign(mean=wide.dropna(axis=1).mean(axis=1)).reindex(WAYS).round(2).to_string())
+    each = found.pivot_table("regret", ["unit", "n"], "way")
     for way in WAYS[1:]:
-        if {"regression", way} <= set(by_unit):
-            middle, low, high = mean_interval(by_unit[way] - by_unit["regression"])
-            print(f"regression is better than {way} by {middle:+.2f} [{low:+.2f}, {high:+.2f}], {len(by_unit)} units")
+        if {"regression", way} <= set(each):  # at the same n
+            ahead = (each[way] - each["regression"]).dropna().groupby("unit").mean()
+            middle, low, high = mean_interval(ahead)
+            print(f"regression is better than {way} by {middle:+.2f} [{low:+.2f}, {high:+.2f}], {len(ahead)} units")
     for row in found.drop_duplicates(["n", "way"]).itertuples():
         print(f"n={row.n}: {row.way}: {row.setting}")
 

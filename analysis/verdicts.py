@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.claim import Claim
 from analysis.evidence import Evidence
-from analysis.frame import Missing
+from analysis.frame import Missing, one_unit
 from analysis.statistics import holm, units_needed
 
 ALPHA = 0.05
@@ -29,7 +29,12 @@ def evaluate(claims: Sequence[Claim], rows: pd.DataFrame) -> pd.DataFrame:
     adjusted = dict(zip(map(id, tested), holm([e.p for e in tested]), strict=True))
     alpha = ALPHA / max(1, len(tested))
     table = pd.DataFrame([_row(claim, e, adjusted.get(id(e), math.nan), alpha) for claim, e in outcomes])
-    if "unit" in rows and rows["unit"].nunique() == 1:
+    return with_note(table, rows)
+
+
+def with_note(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """A table of tests, whose `more_data` says so where all rows belong to one unit and its seeds were tested."""
+    if one_unit(rows):
         tests = table["units"].fillna(0) > 0
         note = " All seeds belong to one class split, so this may not hold for other classes."
         table.loc[tests, "more_data"] = (table["more_data"] + note).str.strip()

@@ -477,7 +477,7 @@ MUTANTS = [
         ("the spread is that of the population", "values.std(ddof=1)", "values.std(ddof=0)", "analysis_statistics", ""),
         (
             "seeds are units",
-            "    return averaged if len(averaged) > 1 else values",
+            '    return values.groupby(level="unit").mean()',
             "    return values",
             "analysis_statistics",
             "",
@@ -577,7 +577,50 @@ MUTANTS = [
     ),
     *in_(
         "analysis",
+        "frame",
+        (
+            "unlike runs of a cell are averaged",
+            "    _one_run_each(rows, cell)\n",
+            "",
+            "analysis_like_runs",
+            "mean or cell",
+        ),
+        (
+            "seeds of one split are enough for a test",
+            'complete.index.unique("unit").size < min_units',
+            "len(complete) < min_units",
+            "analysis_like_runs",
+            "seeds",
+        ),
+    ),
+    *in_(
+        "analysis",
+        "study",
+        (
+            "one row without test images puts all on validation images",
+            "without.mean() > 0.5",
+            "without.any()",
+            "analysis_like_runs",
+            "images",
+        ),
+        (
+            "the seeds of a study of one split are no units",
+            'rows.groupby("seed").ngroup() if rows["unit_is_seed"].any() else units',
+            "units",
+            "analysis_like_runs",
+            "seeds",
+        ),
+    ),
+    *in_(
+        "analysis",
         "selection",
+        (
+            "the units that any setting has most of are compared",
+            "return count * int(covered.loc[units].all().sum()), count",
+            "return count, count",
+            "analysis_like_runs",
+            "split",
+        ),
         (
             "honest accuracy on the half that chose",
             "heldout = (odd[by_even] + even[by_odd]) / 2",

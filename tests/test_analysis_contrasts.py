@@ -17,6 +17,8 @@ from analysis.plested2019.seen_before import statistics
 from analysis.report import shown
 from tests import synthetic
 
+NO_ROWS = pd.DataFrame()
+
 
 def contrast(values, direction=1, margin=1.0, name="a"):
     series = pd.Series(
@@ -37,15 +39,15 @@ def contrast(values, direction=1, margin=1.0, name="a"):
     ],
 )
 def test_each_of_the_four_verdicts(values, direction, verdict):
-    (row,) = decide([contrast(values, direction)], None).to_dict("records")
+    (row,) = decide([contrast(values, direction)], NO_ROWS).to_dict("records")
     assert row["verdict"] == verdict
     assert row["verdict"] in VERDICTS
     assert bool(row["more_data"]) is (verdict == "undecided")
 
 
 def test_a_family_is_holm_adjusted_and_its_intervals_are_wider():
-    one = decide([contrast([1.0, 2.0, 1.5, 1.2])], None).iloc[0]
-    ten = decide([contrast([1.0, 2.0, 1.5, 1.2], name=str(k)) for k in range(10)], None).iloc[0]
+    one = decide([contrast([1.0, 2.0, 1.5, 1.2])], NO_ROWS).iloc[0]
+    ten = decide([contrast([1.0, 2.0, 1.5, 1.2], name=str(k)) for k in range(10)], NO_ROWS).iloc[0]
     assert ten["p_holm"] == pytest.approx(min(1, 10 * one["p"]))
     assert ten["family_low"] < one["family_low"] < one["effect"]
     assert (ten["low"], ten["high"]) == (one["low"], one["high"])
@@ -56,9 +58,9 @@ def test_a_contrast_that_was_not_run_says_so():
         raise Missing("No finished runs with layers=6.")
 
     absent = Contrast("b", "", "", "", 1, None, 1.0, "points", missing)
-    some = decide([absent, contrast([1.0, 2.0])], None)
+    some = decide([absent, contrast([1.0, 2.0])], NO_ROWS)
     assert shown(some, ["units"]) == {"units": ["", "2"]}
-    rows = decide([absent, contrast([1.0])], None)
+    rows = decide([absent, contrast([1.0])], NO_ROWS)
     assert rows["verdict"].tolist() == ["undecided", "undecided"]
     assert rows["more_data"].tolist() == [
         "not run: No finished runs with layers=6.",
@@ -98,26 +100,26 @@ def test_under_the_null_a_family_says_something_false_in_at_most_five_percent_of
     wrong = 0
     for _ in range(400):
         family = [contrast(draw.normal(0, 1, units), name=str(k)) for k in range(10)]
-        wrong += bool(decide(family, None)["verdict"].isin(["supported", "contradicted"]).any())
+        wrong += bool(decide(family, NO_ROWS)["verdict"].isin(["supported", "contradicted"]).any())
     assert wrong / 400 <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / 400)
 
 
 def test_the_spread_is_pooled_over_contrasts_in_one_unit():
     noisy, calm = contrast([5.0, -4.0, 3.0, -2.0], name="noisy"), contrast([1.0, 1.2, 0.9, 1.1, 0.8], name="calm")
     other = dataclasses.replace(contrast([9.0, -9.0, 9.0], name="other"), unit="nats")
-    table = decide([noisy, calm, other], None)
+    table = decide([noisy, calm, other], NO_ROWS)
     expected = math.sqrt((3 * np.var([5, -4, 3, -2], ddof=1) + 4 * np.var([1, 1.2, 0.9, 1.1, 0.8], ddof=1)) / 7)
     assert table["pooled_sd"].tolist() == pytest.approx([expected, expected, table["sd"].iloc[2]])
 
 
 def test_what_would_decide_is_a_range_from_the_pooled_to_the_own_spread():
     noisy, calm = contrast([5.0, -4.0, 3.0, -2.0], name="noisy"), contrast([1.0, 1.2, 0.9, 1.1, 0.8], name="calm")
-    more = str(decide([noisy, calm], None).set_index("contrast").loc["noisy", "more_data"])
+    more = str(decide([noisy, calm], NO_ROWS).set_index("contrast").loc["noisy", "more_data"])
     found = re.search(r"(\d+) to (\d+) if it is the margin", more)
     assert found is not None
     low, high = map(int, found.groups())
     assert low < high
-    alone = str(decide([noisy], None).iloc[0]["more_data"])
+    alone = str(decide([noisy], NO_ROWS).iloc[0]["more_data"])
     assert re.search(r"(\d+) if it is the margin", alone)
 
 

@@ -9,6 +9,7 @@ import pytest
 from analysis import report
 from analysis.densenet_transfer import STUDY
 from analysis.densenet_transfer.conditions import CONDITIONS, conditions, summary, wide
+from analysis.densenet_transfer.figure import accuracy
 from analysis.frame import Missing
 from analysis.verdicts import evaluate
 from tlprotocols.config.compose import composer
@@ -121,3 +122,9 @@ def test_rows_of_other_networks_are_no_conditions(planned):
 def test_the_published_numbers_are_the_texts():
     numbers = STUDY.published().set_index("metric")["value"]
     assert "88.5" in set(numbers["CIFAR-10 validation accuracy"].astype(str))
+
+
+def test_the_figure_says_on_which_images_accuracy_is(planned):
+    table = rows(planned, AS_PRINTED)
+    assert accuracy(table).get_xlabel() == "test top-1 (%)"
+    assert accuracy(STUDY.rows(table.assign(test_top1=np.nan))).get_xlabel() == "validation top-1 (%)"

@@ -26,8 +26,8 @@ def test_seeds_are_averaged_within_a_split():
     d = paired(pd.Series([1.0, 3.0, 4.0, 6.0], index))
     assert (d.units, d.mean) == (2, 3.5)
     assert d.sd == pytest.approx(3 / math.sqrt(2))
-    alone = paired(pd.Series([1.0, 3.0], index[:2]))
-    assert alone.units == 2  # only one unit: its seeds take the place of units
+    with pytest.raises(ValueError, match="two units"):
+        paired(pd.Series([1.0, 3.0], index[:2]))
 
 
 def _share_of_sign_flips(values):

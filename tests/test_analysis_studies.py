@@ -33,7 +33,7 @@ WIDTH_STUDY = Study(
     title="A study of width",
     description="One figure, one table, one claim.",
     varied=("model.width", "split", "target", "seed"),
-    unit=("split",),
+    unit=("split", "target"),
     figures=(
         LevelFigure(
             "widths",
@@ -66,7 +66,7 @@ def test_each_study_takes_its_own_rows(table: pd.DataFrame):
     collected = report.collect(table, (PLESTED, WIDTH_STUDY))
     paper, width = collected.parts
     assert paper.verdict_counts == report.collect(table.query("dataset == 'imagenet'"), STUDIES).parts[0].verdict_counts
-    assert dict(width.facts)["units"] == "4 (split), 1 seed each"
+    assert dict(width.facts)["units"] == "8 (split, target), 1 seed each"
     assert list(width.tables["means"]["accuracy"].diff())[1] == pytest.approx(10.15)
     assert not width.missing
     assert width.verdict_counts == {"supported": 1}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import panels, report, selection, sweep, sweep_figures
+from analysis import panels, provenance, report, selection, sweep, sweep_figures
 from analysis.__main__ import main
 from analysis.studies import STUDIES
 from tests import synthetic
@@ -299,3 +299,40 @@ def test_a_query_that_is_none_is_one_line(tmp_path: Path, monkeypatch, query: st
         main()
     assert str(ended.value).startswith(f"query={query}: is no query of this table")
     assert "\n" not in str(ended.value)
+
+
+def test_a_curve_ends_where_the_first_of_its_runs_ends():
+    """One run has three epochs at 90%, the other nine at 10%: no epoch has the mean of one of them alone."""
+    table = rows({"layers": 5}, {"layers": 6}, splits=2)
+    points = [
+        {"run_id": id, "epoch": e, "train_loss": 2.0, "val_loss": 2.0, "val_top1": top1}
+        for id, last, top1 in zip(table["run_id"], (3, 9, 3, 3), (0.9, 0.1, 0.4, 0.4), strict=True)
+        for e in range(1, last + 1)
+    ]
+    figure = sweep_figures.draw_curves(prepared(table), ["layers"], pd.DataFrame(points))
+    drawn = {str(line.get_label()): np.asarray(line.get_ydata()) for line in figure.axes[0].lines}
+    assert {name: values.round(6).tolist() for name, values in drawn.items()} == {
+        "layers=5": [50, 50, 50],
+        "layers=6": [40, 40, 40],
+    }
+
+
+def test_cells_with_curves_are_ranked_by_their_runs():
+    """layers=1 has 40% and 80%, 60 in the mean of its runs, and 44 in that of its epochs; six others have 50%."""
+    table = rows(*({"layers": layers} for layers in range(1, 8)), splits=2)
+    table["val_top1"] = np.where(table["layers"] == 1, np.where(table["split"] == 0, 0.4, 0.8), 0.5)
+    points = [
+        {"run_id": id, "epoch": e, "train_loss": 2.0, "val_loss": 2.0, "val_top1": 0.3}
+        for id, first in zip(table["run_id"], (table["layers"] == 1) & (table["split"] == 0), strict=True)
+        for e in range(1, 10 if first else 2)
+    ]
+    figure = sweep_figures.draw_curves(prepared(table), ["layers"], pd.DataFrame(points))
+    assert "layers=1" in [line.get_label() for line in figure.axes[0].lines]
+
+
+def test_a_base_counts_once_in_the_facts():
+    """Two bases of one unit and seed, at 20% and 60%; two of the three runs have the first."""
+    table = rows({"layers": 5}, {"layers": 6}, splits=1).assign(base_id=["a", "b"], base_top1=[0.2, 0.6])
+    table = pd.concat([table, table.head(1).assign(run_id="c", freeze=1)], ignore_index=True)
+    said = dict(provenance.facts(prepared(table), ("split", "target"), len(table)))
+    assert said["base networks"] == "top-1 40.0% (20.0 to 60.0) on their own classes"

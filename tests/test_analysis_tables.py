@@ -5,7 +5,7 @@ import pytest
 
 from analysis import frame, selection
 from analysis.frame import Missing
-from analysis.plested2019 import STUDY, experiments, published, table1, table2
+from analysis.plested2019 import STUDY, experiments, figures, published, table1, table2
 from tests import synthetic
 
 
@@ -175,3 +175,29 @@ def test_with_test_images_settings_are_chosen_on_validation_and_reported_on_test
     assert best["accuracy"][0] == pytest.approx(reported)
     effect = selection.effect(rows[rows["layers"] > 0], experiments.SETTING)
     assert (effect["optimism"] > 5).all()
+
+
+def test_averages_are_over_the_sizes_that_all_numbers_of_layers_have(paper):
+    ten = paper[(paper["n_per_class"] == 10) | (paper["layers"] != 7)]
+    result = table1.averages(ten).set_index("layers")
+    losses = table1.losses(paper).set_index(["n_per_class", "layers"])
+    for column in ("difference", "paper_difference"):
+        assert result[column].to_dict() == losses.loc[10][column].to_dict()
+    with pytest.raises(Missing, match="images per class"):
+        table1.averages(ten[(ten["n_per_class"] != 10) | (ten["layers"] == 7)])
+
+
+def test_steps_of_the_papers_search_are_compared_on_the_same_splits(paper):
+    """Split 9 is twenty points easier, and has begun with what is worst there."""
+    rows = paper[paper["n_per_class"] == 10]
+    easy = rows.query("split == 0 and target == 'A' and layers == 6 and high_lr_layers == 1")
+    easy = easy[(easy["decay_epochs"].isin([0, 30]) & (easy["freeze"] == 0)) | (easy["freeze"] == 1)]
+    easy = easy.assign(split=9, unit=99, accuracy=easy["accuracy"] + 99, val_accuracy=easy["val_accuracy"] + 99)
+    both = pd.concat([rows, easy], ignore_index=True)
+    assert table2.greedy(both, 10) == table2.greedy(rows, 10) == (6, 1, 10, 6)
+    assert figures._best_levels(experiments.freeze(both), "freeze") == {10: 6}
+    assert figures._best_levels(experiments.decay_epochs(both), "decay_epochs") == {10: 10}
+    full = paper[paper["n_per_class"] == "full"]
+    more = full.query("split == 0 and target == 'A' and layers == 4 and high_lr_layers == 1 and decay_epochs == 5")
+    more = more.assign(split=9, unit=99, val_accuracy=more["val_accuracy"] + 99)
+    assert table2.greedy(pd.concat([full, more], ignore_index=True), "full") == (5, 1, 30, 0)

@@ -9,7 +9,7 @@ from analysis.contrasts import decide
 from analysis.frame import Missing
 from analysis.plested2019 import STUDY as PLESTED
 from analysis.verdicts import evaluate
-from analysis.yosinski2014 import LOGS, STUDY, networks, runs, runs_tables
+from analysis.yosinski2014 import LOGS, STUDY, networks, runs, runs_figure, runs_tables
 from analysis.yosinski2014.contrasts import PRIMARY
 
 MEANS = networks.layer_means(networks.published())
@@ -147,3 +147,17 @@ def test_a_miniature_with_halves_alone_says_what_is_missing():
     (part,) = report.collect(table(others=False), (STUDY,)).parts
     assert set(part.missing) == {"dissimilar", "reduced"}
     assert part.missing["dissimilar"] == "No finished runs with classes=natman or freeze_random=true."
+
+
+def test_a_range_of_layers_needs_all_of_them():
+    """Of AnB+ only 6 and 7 layers are finished."""
+    rows = STUDY.rows(table(others=False))
+    late = rows[(rows["base"] != "trained") | (rows["freeze"] > 0) | (rows["layers"] > 5)]
+    with pytest.raises(Missing, match=r"No finished AnB\+ runs with layers=5\."):
+        runs_tables.table1(late)
+    most = rows[(rows["base"] != "trained") | (rows["freeze"] > 0) | (rows["layers"] > 2)]
+    assert list(runs_tables.table1(most)["layers"]) == ["3-7", "5-7"]
+    named = [quantity for quantity, *_ in runs_figure.compare_with_paper(most)]
+    assert named == [f"{name} over base, mean of 1 to 7 layers" for name in ("AnB", "BnB", "BnB+")]
+    claim = evaluate(STUDY.claims, late).set_index("claim").loc["every_number_of_layers_boosts"]
+    assert claim["more_data"] == "No finished AnB+ runs with layers=1|2|3|4|5."

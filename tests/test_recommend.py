@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis import unseen_n
 from analysis.unseen_n import regrets
 from tlprotocols.config.models import MODELS
 from tlprotocols.errors import ConfigError
@@ -239,6 +240,24 @@ def test_settings_that_few_units_ran_are_left_out():
     assert set(measured(rows)["layers"]) == {3, 5, 6, 7}
 
 
+def test_a_setting_is_measured_by_runs_that_differ_in_nothing_else():
+    """Gradual unfreezing and another rate have the four factors of the commonly used protocol, and are no such runs."""
+    rows = rows_of({10: 4, 40: 5}).assign(unfreeze_every=0, l2_sp=0.0, **{"lr.high": 0.01})
+    others = [rows.iloc[:9].assign(**{key: 1.0, "val_top1": 0.9}) for key in ("unfreeze_every", "l2_sp", "lr.high")]
+    mixed = pd.concat([*others, rows], ignore_index=True)
+    pd.testing.assert_frame_equal(measured(mixed), measured(rows))
+    pd.testing.assert_frame_equal(regrets(mixed), regrets(rows))
+
+
+def test_rows_of_a_search_may_differ_in_the_rates_that_it_samples(composed):
+    rows = rows_of({10: 4, 40: 5, 640: 7}).assign(l2_sp=0.0)
+    rates = [0.001 + 0.0001 * place for place in range(len(rows))]
+    sampled = rows.assign(**{"lr.high": rates, "lr.low": rates})
+    more = sampled.iloc[:9].assign(l2_sp=0.1, val_top1=0.9)
+    found = space.starts(lambda cells: composed(*cells), ["n_per_class=160"], 160, pd.concat([more, sampled]))
+    assert (found["own_rows"]["layers"], found["predicted"]["layers"]) == (5, 6)
+
+
 def test_a_search_begins_with_what_own_rows_say(composed):
     rows = rows_of({10: 4, 40: 5, 640: 7})
     found = space.starts(lambda cells: composed(*cells), ["n_per_class=160"], 160, rows)
@@ -262,6 +281,9 @@ def test_what_the_held_out_images_say_begins_no_search(cfg, tmp_path, monkeypatc
         monkeypatch.setattr(recommendation, "load", lambda folder, change=change: rows.assign(**change))
         found = recommendation._rows(config)
         assert (0 if found is None else len(found)) == kept, change
+    for absent in rows:  # where no run of the folder has it
+        monkeypatch.setattr(recommendation, "load", lambda folder, absent=absent: rows.drop(columns=absent))
+        assert recommendation._rows(config) is None, absent
 
 
 GIVEN = ["layers=1", "layers=3", "layers=all", "freeze=5", "freeze=0", "high_lr_layers=1", "lr.high=0.001"]
@@ -285,6 +307,26 @@ def test_regrets_are_those_of_settings_chosen_without_the_size():
     assert found.loc[40, "regression"] == pytest.approx(0, abs=1e-9)
     assert found.loc[40, "nearest size"] == pytest.approx(1)  # of 10: one layer less, a point less
     assert "Table 2" not in found  # was not measured
+
+
+def test_ways_are_compared_at_the_sizes_that_both_have(monkeypatch, capsys):
+    """The nearest size is a point better at each size where both choose; it alone has n=40, where it is 30 worse."""
+    lines = [("nearest size", 10, 1.0), ("regression", 10, 2.0), ("nearest size", 40, 30.0)]
+    found = [
+        {"way": way, "n": n, "regret": lost + unit, "unit": str(unit), "setting": ""}
+        for way, n, lost in lines
+        for unit in range(2)
+    ]
+    monkeypatch.setattr(unseen_n, "load", lambda table: pd.DataFrame({"base": ["trained"], "layers": [1]}))
+    monkeypatch.setattr(unseen_n, "alike", lambda rows: rows, raising=False)
+    monkeypatch.setattr(unseen_n, "regrets", lambda rows, value: pd.DataFrame(found))
+    monkeypatch.setattr("sys.argv", ["unseen_n", "table.csv"])
+    unseen_n.main()
+    said = capsys.readouterr().out
+    assert "regression is better than nearest size by -1.00" in said
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith(("regression ", "nearest "))][:2] == [
+        *("2.5", "1.5")  # of n=10, which both have
+    ]
 
 
 def test_an_interval_of_one_network_is_that_of_its_images():

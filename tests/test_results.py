@@ -561,6 +561,17 @@ def test_equal_runs_of_several_tables_have_the_labels_of_all(tmp_path, places, k
     assert table["role"][base["run_id"]] == "run"
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_rows_older_than_roles_stay_in_a_table_with_newer_ones(plain, tmp_path, suffix):
+    configs = [plain(f"seed={seed}") for seed in range(3)]
+    rows = [{"run_id": run_id(c), **factors(c), "val_top1": 0.5} for c in configs]
+    put(tmp_path / "old", [rows[0], rows[1] | {"role": "run"}, rows[2] | {"role": "base"}])
+    export(tmp_path / "old", tmp_path / f"all{suffix}", bases=True)
+    import_rows(tmp_path / f"all{suffix}", tmp_path / "new")
+    for place in (tmp_path / "old", tmp_path / f"all{suffix}", tmp_path / "new"):
+        assert sorted(load(place)["run_id"]) == sorted(row["run_id"] for row in rows[:2]), place
+
+
 def test_the_table_can_be_read_while_rows_are_added(tmp_path):
     (tmp_path / "rows").mkdir()
     template = next(some_rows())

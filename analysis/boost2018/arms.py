@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frame import Missing
+from analysis.frame import Missing, arranged
 
 BASELINE, SELF, TRANSFERRED = "Baseline", "Non-transferred", "Transferred"
 DIVERSE, MORE, EQUAL = "Transferred-Diverse", "Transferred-More-Data", "More classes, equal images"
@@ -57,7 +57,7 @@ def images_per_class(column: "pd.Series[Any]") -> "pd.Series[str]":
 
 def by_arm(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
     """A measure with a row per (unit, seed) and a column per arm, in the order of `ALL`."""
-    wide = measured(rows).pivot_table(value, ["unit", "seed"], "arm", aggfunc="mean")
+    wide = arranged(measured(rows), ["arm"], value).dropna(axis=1, how="all")
     return wide[[arm for arm in ALL if arm in wide]]
 
 

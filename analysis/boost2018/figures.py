@@ -22,8 +22,9 @@ from analysis.boost2018.arms import (
     by_arm,
     difference,
 )
-from analysis.frame import Missing
+from analysis.frame import Missing, one_unit
 from analysis.panels import Comparison
+from analysis.selection import has_test
 from analysis.statistics import by_unit, mean_interval
 
 RETRAINED, IS_FROZEN, REPORTED, LEARNED = "#0072b2", "#d55e00", "#0072b2", "#e69f00"  # colours
@@ -117,15 +118,14 @@ def training(rows: pd.DataFrame) -> Figure:
 
 def _caption(text: str, rows: pd.DataFrame) -> str:
     units, seeds = rows["unit"].nunique(), rows["seed"].nunique()
-    return (
-        f"{text} Small dots are draws ({units}; {seeds} seed{'s' if seeds > 1 else ''} averaged), large ones means"
-        " with 95% intervals."
-    )
+    dots = f"draws ({units}; {seeds} seed{'s' if seeds > 1 else ''} averaged)"
+    if one_unit(rows):
+        dots = f"seeds of one draw ({seeds})"
+    return f"{text} Small dots are {dots}, large ones means with 95% intervals."
 
 
 def _reported(rows: pd.DataFrame) -> str:
-    tested = "test_top1" in rows and rows["test_top1"].notna().any()
-    return "test images" if tested else "validation images, by which nothing was chosen"
+    return "test images" if has_test(rows) else "validation images, by which nothing was chosen"
 
 
 def _with_paper(rows: pd.DataFrame) -> list[Comparison]:

@@ -87,7 +87,11 @@ def _best_by_validation(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide(rows: pd.DataFrame, value: str = "accuracy") -> pd.DataFrame:
-    """A row per seed and a column per condition, of the smallest number of images per class."""
+    """A row per seed and a column per condition, of the smallest number of images per class.
+
+    Raises:
+        Missing: a seed has several runs of a condition.
+    """
     found: Any = cells(conditions(rows), "condition", value)[sizes(rows)[0]]
     table: pd.DataFrame = found
     return table
@@ -110,7 +114,8 @@ def difference(rows: pd.DataFrame, one: str, other: str, value: str = "accuracy"
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per condition: means over seeds, and the number that the text prints."""
+    """A row per condition: means over seeds, and the number that the text prints. Raises `Missing` as `wide` does."""
+    wide(rows)  # where a seed has several runs of a condition, their mean is of no use
     named = conditions(rows)
     found = []
     for name, part in named.groupby("condition", sort=False):

@@ -29,7 +29,7 @@ def accuracy(rows: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.invert_yaxis()
         ax.grid(axis="x", color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
-        ax.set_xlabel("test top-1 (%)")
+        ax.set_xlabel(panels.accuracy_label(rows))
         return ax
 
 

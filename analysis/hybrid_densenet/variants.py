@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import Missing
+from analysis.frame import Missing, arranged
 
 VANILLA, NO_DROPOUT, TIME = "Vanilla", "no dropout", "training time minutes"
 ORDER = (VANILLA, "A", "B", "A+B", "A+B+C", NO_DROPOUT)
@@ -62,8 +62,8 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
 
 def wide(rows: pd.DataFrame, value: str = "at_least_loss") -> pd.DataFrame:
     """A row per unit and seed, a column per variant."""
-    table: Any = named(rows).pivot_table(value, ["unit", "seed"], "variant")
-    return pd.DataFrame(table[[name for name in ORDER if name in table]])
+    table = arranged(named(rows), ["variant"], value)
+    return table[[name for name in ORDER if name in table]]
 
 
 def difference(rows: pd.DataFrame, one: str, other: str, value: str = "at_least_loss") -> "pd.Series[Any]":

@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import Missing, Size, at, cells, pick, size_order, sizes, step
+from analysis.frame import Missing, Size, at, cells, levels, pick, size_order, sizes, step
 from analysis.plested2019.published import STEP, nearest_setting, table2
+from analysis.statistics import by_unit
 
 ALL = 8  # high_lr_layers of an AlexNet whose layers all start at lr.high
 LAYERS = [4, 5, 6, 7]  # transferred, in figures 1 and 3
@@ -100,6 +101,16 @@ def freeze(rows: pd.DataFrame) -> pd.DataFrame:
     if picked.empty:
         raise Missing("No finished runs with layers=6, high_lr_layers=1 and two or more values of freeze.")
     return picked
+
+
+def best_level(wide: pd.DataFrame, size: Size) -> int:
+    """The level of one size with the highest mean, on the units that have all of its levels.
+
+    Raises:
+        Missing: no unit has them all.
+    """
+    best: Any = by_unit(at(wide, size, levels(wide, size), min_units=1)).mean().idxmax()
+    return int(best)
 
 
 def optimal_settings(rows: pd.DataFrame) -> dict[Size, dict[str, int]]:

@@ -1,5 +1,6 @@
 """Figures 1 to 6 of the paper: what each shows, its caption, and the paper's numbers next to ours."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -109,9 +110,12 @@ def _caption_decay(rows: pd.DataFrame) -> str:
 
 
 def _best_levels(rows: pd.DataFrame, level: str) -> dict[int | str, int]:
-    """Per size, the level with the highest mean accuracy."""
-    wide: Any = cells(rows, level)
-    return {size: int(wide[size].mean().idxmax()) for size in sizes(rows)}
+    """Per size, the level with the highest mean accuracy; sizes whose levels share no unit are left out."""
+    wide, best = cells(rows, level), {}
+    for size in sizes(rows):
+        with contextlib.suppress(Missing):
+            best[size] = experiments.best_level(wide, size)
+    return best
 
 
 def _compare_decay(rows: pd.DataFrame) -> list[Comparison]:

@@ -9,8 +9,8 @@ from analysis import selection
 from analysis.evidence import compare_with_best
 from analysis.frame import Missing, Size, cells, pick, sizes
 from analysis.plested2019 import experiments, published
-from analysis.plested2019.experiments import SETTING
-from analysis.statistics import mean_interval, paired
+from analysis.plested2019.experiments import SETTING, best_level
+from analysis.statistics import by_unit, mean_interval, paired
 from analysis.study import Table
 
 
@@ -78,25 +78,22 @@ def greedy(rows: pd.DataFrame, size: Size) -> tuple[int, int, int, int] | None:
 
     For numbers of images per class, six layers are fixed, as figures 4 and 5 have them; decay_epochs comes from figure
     4 and freeze from figure 5. For the whole set, layers and decay come from figure 3. Settings are chosen by
-    validation accuracy. None if the rows lack a step.
+    validation accuracy, on the units that all settings of a step ran on. None if the rows lack a step.
     """
     try:
         if size == "full":
-            charts = {
-                decay: cells(experiments.layers_one_high(rows, decay), "layers", "val_accuracy")[size].mean()
-                for decay in experiments.low_and_high_decay(rows)
-            }
-            best: Any = pd.DataFrame(charts).stack().idxmax()
-            return int(best[0]), 1, int(best[1]), 0
-        decay = _best(cells(experiments.decay_epochs(rows), "decay_epochs", "val_accuracy"), size)
-        freeze = _best(cells(experiments.freeze(rows), "freeze", "val_accuracy"), size)
+            decays = experiments.low_and_high_decay(rows)
+            charts = [cells(experiments.layers_one_high(rows, d), "layers", "val_accuracy") for d in decays]
+            both = pd.concat(dict(zip(decays, (wide[size] for wide in charts), strict=True)), axis=1).dropna()
+            if both.empty:
+                return None
+            best: Any = by_unit(both).mean().idxmax()
+            return int(best[1]), 1, int(best[0]), 0
+        decay = best_level(cells(experiments.decay_epochs(rows), "decay_epochs", "val_accuracy"), size)
+        freeze = best_level(cells(experiments.freeze(rows), "freeze", "val_accuracy"), size)
     except (Missing, KeyError):
         return None
     return 6, 1, decay, freeze
-
-
-def _best(wide: Any, size: Size) -> int:
-    return int(wide[size].mean().idxmax())
 
 
 def _paper(rows: pd.DataFrame, size: Size) -> dict[str, Any]:

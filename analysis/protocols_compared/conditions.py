@@ -13,7 +13,9 @@ FIRST, MIDDLE, LAST = "surgical, first", "surgical, middle", "surgical, last"
 BLOCKS = {0: FIRST, 2: MIDDLE, 5: LAST}  # frozen layers below the block of two that learns, of AlexNet
 ALL, HIGH = 7, 8  # layers of AlexNet that can be copied, and that can have the high rate
 TABLE2 = {10: (6, 6, 10), 25: (6, 5, 5), 50: (6, 5, 3), 100: (6, 1, 3), 250: (6, 1, 3), 500: (6, 0, 0)}
-RECIPE = ["batch_size", "weight_decay", "dropout", "lr.high"]  # which BiT-HyperRule sets and all others share
+RECIPE = [  # which BiT-HyperRule sets and all others share
+    *("batch_size", "weight_decay", "dropout", "epochs", "lr.high", "lr.step", "lr.gamma"),
+]
 LEGACY = {"learn_layers": 0, "head_epochs": 0, "unfreeze_every": 0, "l2_sp": 0.0, "lr.layer_decay": 1.0}
 
 
@@ -26,7 +28,8 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
     """
     rows = rows.assign(**{key: rows[key].fillna(value) if key in rows else value for key, value in LEGACY.items()})
     bit = rows["schedule"] == "bit"
-    groups = rows[~bit].groupby(RECIPE, dropna=False).ngroup()
+    recipes = rows.loc[~bit, RECIPE]
+    groups = recipes.fillna(recipes.mode().iloc[0]).groupby(RECIPE, dropna=False).ngroup()  # a cosine has no lr.step
     usual = rows[~bit][groups == groups.mode()[0]] if len(groups) else rows[~bit]
     found = pd.concat([usual.assign(protocol=_protocols(usual)), rows[bit].assign(protocol=BIT)])
     found = found[found["protocol"] != ""]

@@ -1,14 +1,12 @@
 """Claims of the 2014 paper on our runs, secondary to the declared contrasts. Sentences are those of `claims`, or
 paraphrases without quotation marks in the paper's order."""
 
-from typing import Any
-
 import pandas as pd
 
 from analysis.claim import claim
 from analysis.evidence import Evidence, equivalent, greater, intersection_union
-from analysis.frame import Missing, pick
-from analysis.yosinski2014.runs import accuracy, base, mean_over
+from analysis.frame import Missing, arranged, pick
+from analysis.yosinski2014.runs import LAYERS, all_of, base, mean_over
 
 UNITS = "target halves"
 
@@ -26,21 +24,21 @@ def first_layers_are_general(rows: pd.DataFrame) -> Evidence:
 )
 def every_number_of_layers_boosts(rows: pd.DataFrame) -> Evidence:
     """AnB+ over baseB at each number of layers."""
-    wide, own = accuracy(rows, "AnB+"), base(rows)
+    wide, own = all_of(rows, "AnB+", LAYERS), base(rows)
     return intersection_union([greater((wide[n] - own).dropna(), f"AnB+ over base, {n} layers") for n in wide])
 
 
 @claim("2014, sec. 4.1 item 5", "[BnB+] do not exhibit this same performance improvement", UNITS)
 def tuned_selffer_stays_at_base(rows: pd.DataFrame) -> Evidence:
     """BnB+ minus baseB, mean over 1 to 7 layers: within 0.3 points of 0."""
-    return equivalent(mean_over(rows, "BnB+", [*range(1, 8)]) - base(rows), "BnB+ over base", 0.0, 0.3)
+    return equivalent(mean_over(rows, "BnB+", LAYERS) - base(rows), "BnB+ over base", 0.0, 0.3)
 
 
 @claim("2014, sec. 4.2", "paraphrase: features transfer worse between dissimilar halves of the classes", UNITS)
 def dissimilar_halves_transfer_worse(rows: pd.DataFrame) -> Evidence:
     """Frozen transfer of 7 layers over the base, natural and man-made targets, below the mean of random halves."""
     part = pick(rows, classes="natman")
-    wide: Any = part[part["freeze"] == part["layers"]].pivot_table("accuracy", ["unit", "seed"], "layers")
+    wide = arranged(part[part["freeze"] == part["layers"]], ["layers"])
     if not {0, 7} <= set(wide):
         raise Missing("No finished runs with classes=natman and layers=0|7.")
     random = (mean_over(rows, "AnB", [7]) - base(rows)).mean()

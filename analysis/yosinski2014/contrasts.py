@@ -12,23 +12,13 @@ from typing import Any
 import pandas as pd
 
 from analysis.contrasts import Contrast
-from analysis.frame import Missing
 from analysis.statistics import slopes
-from analysis.yosinski2014.runs import accuracy, base, mean_over
-
-LAYERS = [1, 2, 3, 4, 5, 6, 7]
-
-
-def _all_layers(rows: pd.DataFrame, treatment: str) -> pd.DataFrame:
-    wide = accuracy(rows, treatment)
-    if absent := sorted(set(LAYERS) - set(wide)):
-        raise Missing(f"No finished {treatment} runs with layers={'|'.join(map(str, absent))}.")
-    return wide[LAYERS].dropna()
+from analysis.yosinski2014.runs import LAYERS, all_of, base, mean_over
 
 
 def frozen_transfer_falls(rows: pd.DataFrame) -> "pd.Series[Any]":
     """Slope of AnB over 1 to 7 layers."""
-    return slopes(_all_layers(rows, "AnB"))
+    return slopes(all_of(rows, "AnB", LAYERS).dropna())
 
 
 def frozen_transfer_below_selffer(rows: pd.DataFrame) -> "pd.Series[Any]":
@@ -58,7 +48,7 @@ def tuned_transfer_beats_selffer(rows: pd.DataFrame) -> "pd.Series[Any]":
 
 def boost_grows_with_layers(rows: pd.DataFrame) -> "pd.Series[Any]":
     """Slope of AnB+ over 1 to 7 layers."""
-    return slopes(_all_layers(rows, "AnB+"))
+    return slopes(all_of(rows, "AnB+", LAYERS).dropna())
 
 
 def _contrast(function: Any, where: str, sentence: str, direction: int, paper: float, unit: str = "points") -> Contrast:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import Missing
+from analysis.frame import Missing, arranged
 from analysis.statistics import mean_of
 
 TREATMENTS = ("BnB", "BnB+", "AnB", "AnB+")
@@ -20,6 +20,7 @@ SOLVER = [
     "lr.low",
     "lr.step_updates",
 ]  # equal for networks compared
+LAYERS = [1, 2, 3, 4, 5, 6, 7]  # that were copied in 2014
 HALVES = ("random", "yosinski")  # values of `classes` that make random halves
 
 
@@ -53,13 +54,12 @@ def accuracy(rows: pd.DataFrame, treatment: str, value: str = "accuracy") -> pd.
     """Of one treatment: a row per (unit, seed), a column per number of layers copied.
 
     Raises:
-        Missing: there are no such runs.
+        Missing: there are no such runs, or several in one cell.
     """
     networks = of_halves(rows).query("treatment == @treatment")
     if networks.empty:
         raise Missing(f"No finished {treatment} runs.")
-    wide: Any = networks.pivot_table(value, ["unit", "seed"], "layers")
-    return pd.DataFrame(wide)
+    return arranged(networks, ["layers"], value)
 
 
 def base(rows: pd.DataFrame, value: str = "accuracy") -> "pd.Series[Any]":
@@ -71,8 +71,8 @@ def base(rows: pd.DataFrame, value: str = "accuracy") -> "pd.Series[Any]":
     return pd.Series(accuracy(rows, "baseB", value)[0])
 
 
-def mean_over(rows: pd.DataFrame, treatment: str, layers: "list[int]") -> "pd.Series[Any]":
-    """Mean accuracy of one treatment over these numbers of layers, for units that have all.
+def all_of(rows: pd.DataFrame, treatment: str, layers: "list[int]") -> pd.DataFrame:
+    """The columns of `accuracy` with these numbers of layers.
 
     Raises:
         Missing: a number of layers has not been run.
@@ -80,4 +80,11 @@ def mean_over(rows: pd.DataFrame, treatment: str, layers: "list[int]") -> "pd.Se
     wide = accuracy(rows, treatment)
     if absent := sorted(set(layers) - set(wide)):
         raise Missing(f"No finished {treatment} runs with layers={'|'.join(map(str, absent))}.")
+    return wide[layers]
+
+
+def mean_over(rows: pd.DataFrame, treatment: str, layers: "list[int]") -> "pd.Series[Any]":
+    """Mean accuracy of one treatment over these numbers of layers, for units that have all; raises `Missing` as
+    `all_of` does."""
+    wide = all_of(rows, treatment, layers)
     return mean_of([wide[n] for n in layers])

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import panels, study
-from analysis.frame import Missing
+from analysis.frame import Missing, one_unit
 from analysis.statistics import mean_interval
 from analysis.yosinski2014.figure import LOOK
+from analysis.yosinski2014.runs import LAYERS as LAYERS_COPIED
 from analysis.yosinski2014.runs import TREATMENTS, accuracy, base, of_halves
 from analysis.yosinski2014.runs_tables import by_layers, dissimilar
 
@@ -39,8 +40,7 @@ def _accuracies(rows: pd.DataFrame, ax: Axes) -> None:
         mean = _wide(rows, treatment).mean()
         ax.plot(mean.index + _shift(i), mean, color=colour, linewidth=1.4, label=name)
     ax.legend(frameon=False, fontsize=7, labelcolor="linecolor", ncols=2)
-    tested = "test_top1" in rows and of_halves(rows)["test_top1"].notna().any()
-    ax.set_ylabel(f"{'test' if tested else 'validation'} top-1 (%)")
+    ax.set_ylabel(panels.accuracy_label(rows))
 
 
 def _gains(rows: pd.DataFrame, ax: Axes) -> None:
@@ -77,16 +77,19 @@ def caption(rows: pd.DataFrame) -> str:
     own = base(rows)
     mean, low, high = mean_interval(own)
     interval = "" if low != low else f" [{low:.1f}, {high:.1f}]"
+    count = own.index.get_level_values("unit").nunique()
+    units = f"{count} seeds of one target half" if one_unit(rows) else f"{count} target halves (units)"
     return (
-        f"{len(halves)} networks of {own.index.get_level_values('unit').nunique()} target halves (units); base "
+        f"{len(halves)} networks of {units}; base "
         f"{mean:.1f}%{interval}. Marks are single networks, lines means, bars 95% intervals. Dashed: published "
         "networks, each over the base of its own half; theirs is at 62.5% of 500 classes: sizes are not comparable."
     )
 
 
 def compare_with_paper(rows: pd.DataFrame) -> "list[panels.Comparison]":
-    """Mean gains over 1 to 7 layers, the published networks' and ours."""
-    table: Any = by_layers(rows).groupby("treatment")[["paper_gain", "gain"]].mean()
+    """Mean gains over 1 to 7 layers, the published networks' and ours, of the treatments that have them all."""
+    complete = by_layers(rows).groupby("treatment").filter(lambda lines: set(LAYERS_COPIED) <= set(lines["layers"]))
+    table: Any = complete.groupby("treatment")[["paper_gain", "gain"]].mean()
     return [
         (f"{name} over base, mean of 1 to 7 layers", f"{paper:+.2f}", f"{ours:+.2f}")
         for name, paper, ours in zip(table.index, table["paper_gain"], table["gain"], strict=True)

@@ -4,10 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import Missing, pick, size_order
-from analysis.statistics import mean_interval, mean_of
+from analysis.frame import Missing, arranged, pick, size_order
+from analysis.statistics import mean_interval
 from analysis.yosinski2014 import networks
-from analysis.yosinski2014.runs import TREATMENTS, accuracy, base
+from analysis.yosinski2014.runs import TREATMENTS, accuracy, base, mean_over
 
 SETS = {"random": 0, "natural": 1, "man-made": 2}  # of the table `dissimilar`, in its order
 PUBLISHED_TARGETS = {"halfnatmanA": "natural", "halfnatmanB": "man-made"}
@@ -35,14 +35,20 @@ def by_layers(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table1(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 of 2014: AnB+ over baseB and over BnB+, paired by unit; printed, and from the published logs."""
-    own, other, same = base(rows), accuracy(rows, "AnB+"), accuracy(rows, "BnB+")
-    logs, lines = networks.comparison(networks.published()).set_index("layers"), []
+    """Table 1 of 2014: AnB+ over baseB and over BnB+, paired by unit; printed, and from the published logs.
+
+    Raises:
+        Missing: no range of the paper's has all of its numbers of layers.
+    """
+    own, lines, missing = base(rows), [], Missing()
+    logs = networks.comparison(networks.published()).set_index("layers")
     for first, last in networks.RANGES:
-        layers = [n for n in range(first, last + 1) if n in other and n in same]
-        if not layers:
+        layers = [*range(first, last + 1)]
+        try:
+            transfer, selffer = (mean_over(rows, treatment, layers) for treatment in ("AnB+", "BnB+"))
+        except Missing as reason:
+            missing = reason
             continue
-        transfer, selffer = mean_of([other[n] for n in layers]), mean_of([same[n] for n in layers])
         name = f"{first}-{last}"
         line: dict[str, Any] = {"layers": name}
         for key, difference in (
@@ -55,6 +61,8 @@ def table1(rows: pd.DataFrame) -> pd.DataFrame:
         line |= {"printed_over_BnB+": logs["printed_over_selffer"][name]}
         line |= {"logs_AnB+_paired": logs["AnB+_paired"][name], "logs_BnB+_paired": logs["BnB+_paired"][name]}
         lines.append(line)
+    if not lines:
+        raise missing
     return pd.DataFrame(lines)
 
 
@@ -96,8 +104,10 @@ def _random(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _means(part: pd.DataFrame, level: str) -> pd.DataFrame:
-    means = part.groupby(["features", level])["accuracy"].mean().reset_index()
-    return means.rename(columns={level: "layers", "accuracy": "top1"})
+    if part.empty:
+        return pd.DataFrame(columns=["features", "layers", "top1"])
+    means = arranged(part, ["features", level]).mean().rename("top1").reset_index()
+    return means.rename(columns={level: "layers"})
 
 
 def _published_dissimilar() -> pd.DataFrame:
@@ -123,10 +133,10 @@ def reduced(rows: pd.DataFrame) -> pd.DataFrame:
     several = part.groupby(["max_updates", "lr.high"])["n_per_class"].transform("nunique")
     part = part[several == several.max()]
     paper = networks.scratch(networks.published()).set_index("n_per_class")
-    lines = []
+    lines, top1 = [], arranged(part, ["n_per_class"])
     for n, group in part.groupby("n_per_class"):
         size = 1300 if n == "full" else int(n)
-        line = {"n_per_class": n, "top1": group["accuracy"].mean(), "train_loss": group["train_loss"].mean()}
+        line = {"n_per_class": n, "top1": top1[n].mean(), "train_loss": group["train_loss"].mean()}
         line |= {"collapsed": bool(group["collapsed"].all())}
         if size in paper.index:
             line |= {"paper_top1": paper["top1"][size], "paper_collapsed": bool(paper["collapsed"][size])}

@@ -112,7 +112,7 @@ def load(
         for row in read_rows(Path(place).expanduser()):
             later = by_id.get(row["run_id"])
             by_id[row["run_id"]] = with_labels(row, later) if later else row
-    rows = [row for row in by_id.values() if bases or row.get("role", "run") == "run"]
+    rows = [row for row in by_id.values() if bases or (row.get("role") or "run") == "run"]
     completed = [_completed(_present(row)) for row in rows]
     kept = [row for row in completed if _labelled(row, sweep, protocol)]
     found = dict.fromkeys(key for row in (*rows, *completed) for key in row)  # of files first, in their order

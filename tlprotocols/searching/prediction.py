@@ -11,17 +11,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tlprotocols.config.validate import keys
+
 FACTORS = ("layers", "freeze", "high_lr_layers", "decay_epochs")
+REPLICATES = ("n_per_class", "split", "target", "seed", "fold", "test_per_class")  # and sizes, and how many images test
 PENALTY = 1.0  # of the ridge, on features of unit variance: the usual value, not chosen by any result
 LEAST = 8  # settings of a size, and
 SIZES = 3  # sizes, without which nothing is predicted
 
 
-def measured(rows: pd.DataFrame, value: str = "val_top1") -> pd.DataFrame:
-    """The mean accuracy of each setting and size, of transfer runs with a number of images per class: columns n,
-    `FACTORS`, accuracy. Settings that fewer units ran than others of their size are left out."""
+def alike(rows: pd.DataFrame, searched: Sequence[str] = ()) -> pd.DataFrame:
+    """Of the transfer runs with a number of images per class the largest group that agrees in every factor beside
+    `FACTORS`, replicates, and those that were `searched` with them."""
     kept = rows[(rows["layers"] > 0) & rows[list(FACTORS)].notna().all(axis=1)]
     kept = kept[pd.to_numeric(kept["n_per_class"], errors="coerce").notna()]
+    names = {key.removesuffix(".name") for key, about in keys() if about["factor"]}
+    names -= {*FACTORS, *REPLICATES, *searched}
+    others = kept[[key for key in kept if key in names or str(key).startswith("lr.layers.")]].copy()
+    for epochs, updates in (("epochs", "max_updates"), ("base.epochs", "base.max_updates")):
+        if {epochs, updates} <= set(others):  # so many updates come to other epochs with other numbers of images
+            others[epochs] = others[epochs].where(others[updates].fillna(0) == 0)
+    if others.empty:
+        return kept
+    groups = others.groupby(list(others), dropna=False, sort=False).ngroup()
+    return kept[groups == groups.mode()[0]]
+
+
+def measured(rows: pd.DataFrame, value: str = "val_top1", searched: Sequence[str] = ()) -> pd.DataFrame:
+    """The mean accuracy of each setting and size, of runs that are `alike`: columns n, `FACTORS`, accuracy.
+    Settings that fewer units ran than others of their size are left out."""
+    kept = alike(rows, searched)
     kept = kept.assign(n=kept["n_per_class"].astype(int), unit=kept["split"].astype(str) + kept["target"])
     groups = kept.groupby(["n", *FACTORS])
     found = groups.agg(accuracy=(value, "mean"), units=("unit", "nunique")).reset_index()

@@ -141,6 +141,8 @@ def _rows(config: Config) -> pd.DataFrame | None:
     if not folder.is_dir():
         return None
     rows = load(folder)
+    if not {"fold", "dataset.fingerprint", *HELD_OUT} <= set(rows):  # no run of this folder has one of them
+        return None
     rows = rows[rows["fold"].notna()]
     if rows.empty:
         return None

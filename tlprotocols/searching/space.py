@@ -117,7 +117,8 @@ def _from_rows(rows: pd.DataFrame | None, config: Config, images: float) -> dict
     """What rows of the same network say of so many images per class."""
     if rows is None or rows.empty:
         return {}
-    table = prediction.measured(rows[rows["model"] == config.model.name])
+    rates = set(FACTORS) - set(prediction.FACTORS)  # sampled anew for each setting: none of its runs would be alike
+    table = prediction.measured(rows[rows["model"] == config.model.name], searched=tuple(rates))
     if table.empty:
         return {}
     found = {"own_rows": prediction.best_at(table, prediction.nearest(sorted(set(table["n"])), images))}

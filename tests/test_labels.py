@@ -132,7 +132,8 @@ def test_a_name_that_another_sweep_adds_while_a_run_is_trained_once_more_stays(c
 
 
 def test_two_sweeps_that_add_their_names_at_once_both_do(tmp_path):
-    path = tmp_path / "0123.json"
+    path = tmp_path / "rows" / "0123.json"
+    path.parent.mkdir()
     write_row(path, {"run_id": "0123", "sweep": "old"})
     other = threading.Thread(target=add_labels, args=(path, {"sweep": "b", "role": "base"}))
     with labelling(path):

@@ -304,8 +304,8 @@ def add_labels(path: Path, other: Row) -> None:
 
 
 def labelling(path: Path) -> FileLock:
-    """The lock of all rows of a folder, for the moment in which one is read, changed and written."""
-    return FileLock(path.parent / "labels.lock")
+    """The lock of all rows of a results folder, for the moment in which one is read, changed and written."""
+    return FileLock(path.parents[1] / "labels.lock")
 
 
 def with_labels(row: Row, other: Row) -> Row:

@@ -158,6 +158,15 @@ def test_committed_rows_have_the_report_of_their_study(folder: str):
                 pd.testing.assert_frame_equal(pd.read_csv(written), pd.read_csv(file), obj=file.name)
 
 
+@pytest.mark.parametrize("claims", sorted(RESULTS.glob("*/claims_*.csv")), ids=lambda file: file.stem)
+def test_committed_rows_that_stand_apart_have_their_own_claims(claims: Path):
+    table = load(claims.with_name(claims.name.replace("claims_", "rows_")))
+    parts = report.collect(table, STUDIES).parts
+    (part,) = (part for part in parts if part.study.name == COMMITTED[claims.parent.name])
+    written = io.StringIO(part.tables["claims"].to_csv(index=False))
+    pd.testing.assert_frame_equal(pd.read_csv(written), pd.read_csv(claims))
+
+
 @pytest.mark.parametrize(("folder", "name"), [pair for pair in COMMITTED.items() if pair[1]])
 def test_a_factor_that_no_row_has_is_an_empty_column(folder: str, name: str):
     (study,) = (study for study in STUDIES if study.name == name)

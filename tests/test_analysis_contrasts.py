@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,16 @@ import pytest
 
 from analysis.contrasts import ALPHA, VERDICTS, Contrast, decide
 from analysis.frame import Missing, cells
-from analysis.plested2019 import STUDY, experiments
+from analysis.plested2019 import STUDY, experiments, large_n
 from analysis.plested2019.contrasts import PRIMARY
 from analysis.plested2019.experiments import COMMON, OPTIMAL
 from analysis.plested2019.seen_before import statistics
 from analysis.report import shown
 from tests import synthetic
+from tlprotocols.results import load
 
 NO_ROWS = pd.DataFrame()
+RESULTS = Path(__file__).parents[1] / "results" / "tiny_imagenet_2"
 
 
 def contrast(values, direction=1, margin=1.0, name="a"):
@@ -138,3 +141,26 @@ def test_what_the_first_miniature_showed_is_measured_by_unit():
         both = experiments.freeze(rows).query(f"n_per_class == {n}").pivot_table("accuracy", "unit", "freeze")
         assert found["accuracy: 4 frozen minus none", str(n)].mean() == pytest.approx((both[4] - both[0]).mean())
     assert found["gap: slope over layers at the high rate", "10"].notna().all()
+
+
+def test_differences_at_large_n_are_those_of_the_claims_where_both_have_them():
+    rows = STUDY.rows(load(RESULTS / "rows_250.csv"))
+    claims = pd.read_csv(RESULTS / "claims_250.csv").set_index("claim")
+    found = pd.DataFrame(large_n.measured(rows)).set_index("difference")
+    pairs = {
+        "optimal_beats_common": "optimal (Table 2) minus commonly used",
+        "all_high_too_aggressive": "6 layers, 30 epochs: one layer high minus eight",
+        "four_layers_worse_when_one_high": "one high, 5 epochs: 5 and 6 layers minus 4",
+        "low_decay_better_but_for_full": "mean over 4 to 7 layers, one high: 5 minus 30 epochs",
+        "five_layers_beat_seven": "all high, 30 epochs: 5 layers minus 7",
+    }
+    for claim, difference in pairs.items():
+        wanted = [claims.loc[claim, name] for name in ("effect", "low", "high", "units")]
+        assert [found[name][difference] for name in ("mean", "low", "high", "units")] == pytest.approx(wanted), claim
+
+
+def test_a_difference_needs_two_units_that_have_all_of_its_settings():
+    rows = load(RESULTS / "rows_250.csv").query("split == 0 or layers != 4")
+    found = {line["difference"]: line["units"] for line in large_n.measured(STUDY.rows(rows))}
+    assert set(found.values()) == {4}
+    assert len(found) == 6  # of nine: three have four layers in them

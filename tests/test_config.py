@@ -160,6 +160,7 @@ def test_a_protocol_that_sets_one_rate_keeps_the_others_of_the_protocol_below(tm
         ("sweep=1e3", "1000.0", "sweep='1e3'"),
         ("results_dir=2024_06", "202406", "results_dir='2024_06'"),
         ("classes.target=[1.1,1.10,2]", "1.1", "classes.target=['1.1','1.10','2']"),
+        ("classes.target=['a b',1.10]", "1.1", "classes.target=['a b','1.10']"),
     ],
 )
 def test_a_text_that_would_be_read_as_another_number_is_refused(composed, override, number, quoted):

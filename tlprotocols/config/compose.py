@@ -82,7 +82,7 @@ def check_text(override: Override) -> Override:
     read_as = Counter(str(value) for value in _plain(override.value()) if type(value) in (int, float))
     changed = sorted((read_as - Counter(tokens)).elements())
     if changed:
-        quoted = re.sub(r"[^\[\],\s'\"]+", lambda text: f"'{text[0]}'", typed)
+        quoted = re.sub(r"'[^']*'|([^\[\],\s']+)", lambda text: f"'{text[1]}'" if text[1] else text[0], typed)
         legal = f"would be read as the number {changed[0]}; a text that looks like a number needs quotes in quotes"
         raise ConfigError(key, typed, f'{legal}: "{key}={quoted}"')
     return override

@@ -177,6 +177,13 @@ def test_a_text_that_would_be_read_as_another_number_is_refused(composed, overri
     )
 
 
+def test_a_value_that_a_protocol_sets_and_a_network_has_not_names_the_protocol(composed):
+    line = refused(composed, "protocol=optimal", "model=convnet", "n_per_class=10")
+    assert line.startswith("layers=6: must be from 0 to 2 (conv1..fc of convnet;")
+    assert line.endswith("; protocol=optimal sets it")
+    assert not refused(composed, "layers=6", "model=convnet").endswith("sets it")
+
+
 def test_texts_that_are_numbers_as_typed_stay_as_they_are(composed):
     assert composed("sweep=3").sweep == "3"
     assert composed("classes=groups", "classes.source=[1,2]", "classes.target=[3,1.5]").classes.target == ("3", "1.5")

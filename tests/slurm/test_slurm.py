@@ -72,7 +72,7 @@ def test_overlapping_submissions_return_at_once_and_run_each_run_once(tlp: Comma
     assert "plan: cells=2 runs=2 finished=0 running=2 failed=0 to_run=0" in status
     at_once = [tlp.start(*SLURM, "layers=5,6"), tlp.start(*SLURM, "layers=6,5")]
     printed = "".join(process.communicate(timeout=240)[0] for process in at_once)
-    assert printed.count("submitted 1 in 1 tasks") == 1, printed
+    assert printed.count("submitted 1 in 1 task of job ") == 1, printed
     assert [process.returncode for process in at_once] == [0, 0]
     until(lambda: len(load(tlp.results)) == 3)
     assert list(lines(tlp.results, "begins").values()) == [1] * 4

@@ -142,7 +142,10 @@ class Composer:
         except (HydraException, OmegaConfBaseException) as error:
             raise explained(error, overrides) from error
         check_filled_in(config)
-        check(config)
+        try:
+            check(config)
+        except ConfigError as error:
+            raise told_who_sets_it(error, template.protocol) from error
         return dataclasses.replace(config, protocol=_label(config, template.protocol))
 
     def _parse(self, override: str) -> Override:
@@ -206,6 +209,14 @@ def check_protocol(config: Config, cell: Mapping[str, Any], protocol: Mapping[st
                 f"protocol={protocol['name']} means {key}={value}; leave one of the two out, or use two commands:"
                 " their rows join in one table",
             )
+
+
+def told_who_sets_it(error: ConfigError, protocol: Mapping[str, Any]) -> ConfigError:
+    """The same error; where the key is one that the protocol sets, it says so, as nobody may have typed that key."""
+    key, value, legal = error.args
+    if key == "name" or key not in dict(leaves(protocol)):
+        return error
+    return ConfigError(key, value, f"{legal}; protocol={protocol['name']} sets it")
 
 
 def _label(config: Config, protocol: Mapping[str, Any]) -> str | None:

@@ -138,7 +138,8 @@ class Slurm:
         if submitted.cancelled:
             on_event("note", None, f"{submitted.cancelled} jobs of an interrupted submission were cancelled")
         if submitted.records:
-            tasks = f"{submitted.packs} tasks of jobs {', '.join(submitted.jobs)}"
+            packs, jobs = submitted.packs, submitted.jobs
+            tasks = f"{packs} task{'s' * (packs != 1)} of job{'s' * (len(jobs) != 1)} {', '.join(jobs)}"
             on_event("note", None, f"submitted {len(submitted.records)} in {tasks}")
         if submitted.left and (submitted.records or submitted.passing):
             why = submitted.refused or f"hydra.launcher.max_queued={self.options.max_queued}"

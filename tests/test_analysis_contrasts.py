@@ -11,7 +11,7 @@ import pytest
 
 from analysis.contrasts import ALPHA, VERDICTS, Contrast, decide
 from analysis.frame import Missing, cells
-from analysis.plested2019 import STUDY, experiments, large_n
+from analysis.plested2019 import STUDY, experiments, large_n, side_by_side
 from analysis.plested2019.contrasts import PRIMARY
 from analysis.plested2019.experiments import COMMON, OPTIMAL
 from analysis.plested2019.seen_before import statistics
@@ -143,9 +143,20 @@ def test_what_the_first_miniature_showed_is_measured_by_unit():
     assert found["gap: slope over layers at the high rate", "10"].notna().all()
 
 
-def test_differences_at_large_n_are_those_of_the_claims_where_both_have_them():
-    rows = STUDY.rows(load(RESULTS / "rows_250.csv"))
-    claims = pd.read_csv(RESULTS / "claims_250.csv").set_index("claim")
+def test_the_units_that_are_new_in_a_second_study_are_shown_alone():
+    rows = STUDY.rows(synthetic.table(synthetic.paper, splits=2, sizes=(10, 25)))
+    first, new = rows[(rows.target == "B") & (rows.split == 0)], rows[(rows.target == "A") | (rows.split == 1)]
+    table = side_by_side.contrasts(first, rows).set_index("contrast")
+    alone = decide(PRIMARY, new).set_index("contrast")
+    assert table["units_new"].tolist() == [3] * 10 != table["units_2"].tolist() == [4] * 10
+    assert table["effect_new"].tolist() == alone["effect"].tolist() != table["effect_2"].tolist()
+    assert table["verdict_new"].tolist() == alone["verdict"].tolist()
+
+
+@pytest.mark.parametrize("n", ["250", "500"])
+def test_differences_at_large_n_are_those_of_the_claims_where_both_have_them(n):
+    rows = STUDY.rows(load(RESULTS / f"rows_{n}.csv"))
+    claims = pd.read_csv(RESULTS / f"claims_{n}.csv").set_index("claim")
     found = pd.DataFrame(large_n.measured(rows)).set_index("difference")
     pairs = {
         "optimal_beats_common": "optimal (Table 2) minus commonly used",

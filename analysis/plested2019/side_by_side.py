@@ -18,10 +18,15 @@ SHOWN = ("effect", "low", "high", "sd", "units", "verdict")
 
 
 def contrasts(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """A row per contrast: effect, 95% interval, standard deviation and verdict of both studies."""
-    both = [decide(PRIMARY, rows).set_index("contrast") for rows in (first, second)]
-    columns = {f"{name}_{k}": table[name] for name in SHOWN for k, table in enumerate(both, 1)}
-    return both[0][["unit", "paper", "margin"]].join(pd.DataFrame(columns)).reset_index()
+    """A row per contrast: effect, 95% interval, standard deviation and verdict of both studies, and of the second's units
+    that the first one had not. The contrasts were chosen with the other units of the second in view, on other images."""
+    units = ["split", "target"]
+    old = pd.MultiIndex.from_frame(first[units].drop_duplicates())
+    new = second[~pd.MultiIndex.from_frame(second[units]).isin(old)]
+    tables = {"1": first, "2": second, "new": new}
+    decided = {name: decide(PRIMARY, rows).set_index("contrast") for name, rows in tables.items()}
+    columns = {f"{value}_{name}": table[value] for value in SHOWN for name, table in decided.items()}
+    return decided["1"][["unit", "paper", "margin"]].join(pd.DataFrame(columns)).reset_index()
 
 
 def training_losses(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

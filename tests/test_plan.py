@@ -205,7 +205,8 @@ def test_an_image_cache_that_does_not_fit_is_refused_before_it_is_decoded(
     composed, tiny, tmp_path, monkeypatch, capsys
 ):
     folders = [f"results_dir={tmp_path / 'results'}", f"machine.image_cache={tmp_path / 'cache'}"]
-    configs = [composed(*tiny, *folders, "layers=0", *cell.split()) for cell in ("target=A", "target=B", "seed=1")]
+    cells = ("target=A", "target=B", "seed=1 dataset.pad=1")  # which is added after decoding
+    configs = [composed(*tiny, *folders, "layers=0", *cell.split()) for cell in cells]
     needed = 8 * (12 + 4) * (16 * 16 * 3 + 4)  # all eight classes once, with a checksum each
     monkeypatch.setattr(driver, "free_bytes", lambda folder: needed - 1)
     text = "98.8 kB of decoded images are to be written and 98.8 kB are free; give a folder"

@@ -294,8 +294,12 @@ def images_needed(config: Config) -> set[Job]:
 
 
 def missing_images(configs: Iterable[Config]) -> dict[ImageCache, list[Job]]:
-    """The classes that these runs need and that are not decoded yet, by cache."""
-    needed: dict[ImageCache, set[Job]] = {}
+    """The classes that these runs need and that are not decoded yet, by cache: one for each folder, since runs whose
+    data sets differ in what is computed after decoding, as in `dataset.pad`, share a folder."""
+    caches: dict[Path, ImageCache] = {}
+    needed: dict[Path, set[Job]] = {}
     for config in {(c.dataset, c.classes, c.split, c.target, c.probe): c for c in configs}.values():
-        needed.setdefault(ImageCache.of(config), set()).update(images_needed(config))
-    return {cache: missing for cache, jobs in needed.items() if (missing := cache.missing(jobs))}
+        cache = ImageCache.of(config)
+        caches.setdefault(cache.folder, cache)
+        needed.setdefault(cache.folder, set()).update(images_needed(config))
+    return {cache: found for folder, cache in caches.items() if (found := cache.missing(needed[folder]))}

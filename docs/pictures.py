@@ -30,7 +30,7 @@ def terminal() -> None:
     """What the main job prints, from an empty folder."""
     console = Console(record=True, width=104, file=io.StringIO())
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"TLPROTOCOLS_IMAGE_CACHE": f"{folder}/store", "COLUMNS": "104"}
+        settings = {"TLPROTOCOLS_IMAGE_CACHE": f"{folder}/tlprotocols", "COLUMNS": "104"}
         ran = subprocess.run(
             [sys.executable, "-m", "tlprotocols", *JOB],
             cwd=folder,

@@ -121,6 +121,13 @@ def test_what_a_protocol_leaves_open_can_be_set(composed, protocol, key):
         assert getattr(composed(f"protocol={protocol}", f"{key}={OTHER[key]}"), key) == OTHER[key]
 
 
+def test_every_training_recipe_names_the_same_keys():
+    files = sorted((CONF / "recipe" / "training").glob("*.yaml"))
+    named = {file.stem: {key for key, _ in leaves(OmegaConf.to_container(OmegaConf.load(file)))} for file in files}
+    assert len(named) == 3
+    assert named["yosinski"] == named["small"] == named["plested2019"]
+
+
 def test_a_protocol_is_checked_against_a_sweep_files_values(tmp_path):
     (tmp_path / "mine.yaml").write_text("defaults: [config, _self_]\nlayers: 5\n")
     compose = composer("mine", str(tmp_path))

@@ -159,6 +159,15 @@ def test_images_from_the_smallest_up(plain, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_the_first_stage_whose_weights_depend_on_the_pixels_is_named(plain, model):
+    least, most = MODELS[model].pixels
+    with torch.device("meta"):
+        few, many = (built(plain, model, side=side).stages for side in (least, min(2 * least + 16, most)))
+    shapes = {name: [[w.shape for w in stages[name].parameters()] for stages in (few, many)] for name in few}
+    assert next((name for name, (one, other) in shapes.items() if one != other), None) == MODELS[model].by_pixels
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_multiply_adds_are_those_of_the_layers(plain, model):
     side, width = {"alexnet_small": 32, "convnet": 32, "densenet_bc": 32}.get(model, 224), 1
     with torch.device("meta"), FlopCounterMode(display=False) as counted:

@@ -61,8 +61,10 @@ def text(local: type) -> str:
 
 
 def _legal(about: Mapping[str, Any]) -> str:
-    """The choices, or the range, in brackets."""
+    """The choices, or the range, or both, in brackets."""
     low, high = about.get("low"), about.get("high")
+    if low is not None and about["choices"]:
+        return f" (at least {low}, or {' | '.join(about['choices'])})"
     if len(about["choices"]) > 1:
         return f" ({' | '.join(about['choices'])})"
     if low is None and high is None:

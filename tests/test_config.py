@@ -123,7 +123,7 @@ def test_what_a_protocol_leaves_open_can_be_set(composed, protocol, key):
 
 def test_every_training_recipe_names_the_same_keys():
     files = sorted((CONF / "recipe" / "training").glob("*.yaml"))
-    named = {file.stem: {key for key, _ in leaves(OmegaConf.to_container(OmegaConf.load(file)))} for file in files}
+    named = {file.stem: {key for key, _ in leaves(dict(OmegaConf.load(file)))} for file in files}
     assert len(named) == 3
     assert named["yosinski"] == named["small"] == named["plested2019"]
 

@@ -18,13 +18,13 @@ SHOWN = ("effect", "low", "high", "sd", "units", "verdict")
 
 
 def contrasts(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """A row per contrast: effect, 95% interval, standard deviation and verdict of both studies, and of the second's units
-    that the first one had not. The contrasts were chosen with the other units of the second in view, on other images."""
+    """A row per contrast: effect, 95% interval, standard deviation and verdict of both studies, and of those units of
+    the second that the first had not: the contrasts were chosen with the first in view."""
     units = ["split", "target"]
     old = pd.MultiIndex.from_frame(first[units].drop_duplicates())
     new = second[~pd.MultiIndex.from_frame(second[units]).isin(old)]
-    tables = {"1": first, "2": second, "new": new}
-    decided = {name: decide(PRIMARY, rows).set_index("contrast") for name, rows in tables.items()}
+    parts = {"1": first, "2": second, "new": new}
+    decided = {name: decide(PRIMARY, rows).set_index("contrast") for name, rows in parts.items()}
     columns = {f"{value}_{name}": table[value] for value in SHOWN for name, table in decided.items()}
     return decided["1"][["unit", "paper", "margin"]].join(pd.DataFrame(columns)).reset_index()
 

@@ -4,26 +4,30 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 from scipy import stats
 
 from analysis import unseen_n
 from analysis.unseen_n import regrets
 from tlprotocols.config.models import MODELS
 from tlprotocols.errors import ConfigError
+from tlprotocols.images import forget
 from tlprotocols.records import Files
 from tlprotocols.results import load as load_rows
 from tlprotocols.searching import recommendation, space
 from tlprotocols.searching.comparison import Interval, compared, correct
 from tlprotocols.searching.prediction import Prediction, best_at, measured, nearest
-from tlprotocols.searching.recommendation import Recommendation, recommend
+from tlprotocols.searching.recommendation import OwnFile, Recommendation, recommend
 from tlprotocols.searching.recommendation import _task as task_of
-from tlprotocols.searching.search import REPLICATES, Options, Search
+from tlprotocols.searching.search import REPLICATES, Options, Search, typed
 
 SECONDS_A_RUN = 2.0
 HARDER = (0.0, -0.05, 0.1, 0.02, -0.1)  # accuracy on each fold, beside that of all
@@ -270,9 +274,10 @@ def test_what_the_held_out_images_say_begins_no_search(cfg, tmp_path, monkeypatc
     config = cfg("test_per_class=0", f"results_dir={tmp_path}")
     factors = {"dataset.fingerprint": config.dataset.fingerprint, "test_per_class": 0, "fold": 0.0}
     factors |= {"dataset.val_per_class": config.dataset.val_per_class, "dataset.val_from_train": False}
-    rows = pd.DataFrame([factors])
+    rows = pd.DataFrame([factors | {"n_per_class": "4"}])
     for change, kept in (
         ({}, 1),
+        ({"n_per_class": "full"}, 1),
         ({"fold": math.nan}, 0),  # measured on the validation images
         ({"dataset.fingerprint": "0123456789abcdef"}, 0),  # perhaps the same images and one more
         ({"test_per_class": 2}, 0),
@@ -281,12 +286,17 @@ def test_what_the_held_out_images_say_begins_no_search(cfg, tmp_path, monkeypatc
         monkeypatch.setattr(recommendation, "load", lambda folder, change=change: rows.assign(**change))
         found = recommendation._rows(config)
         assert (0 if found is None else len(found)) == kept, change
-    for absent in rows:  # where no run of the folder has it
+        if kept:  # the classes have twelve training images each
+            assert found["n_per_class"].tolist() == ["12" if change else "4"]
+    for absent in factors:  # where no run of the folder has it
         monkeypatch.setattr(recommendation, "load", lambda folder, absent=absent: rows.drop(columns=absent))
         assert recommendation._rows(config) is None, absent
 
 
-GIVEN = ["layers=1", "layers=3", "layers=all", "freeze=5", "freeze=0", "high_lr_layers=1", "lr.high=0.001"]
+GIVEN = [
+    *("layers=1", "layers=3", "layers=all", "freeze=5", "freeze=0", "high_lr_layers=1", "lr.high=0.001"),
+    *("++layers=3", "schedule=step_all"),
+]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -297,8 +307,59 @@ def test_every_setting_of_a_search_is_legal_and_has_what_the_user_gave(search, c
     settings = [json.dumps(tried.setting) for tried in one.tried]
     assert len(settings) == len(set(settings)) > 4
     assert all(given in cell for cell in land.cells)
+    key, value = given.lstrip("+").split("=")
     for tried in one.tried:
-        composed(*one.overrides, *(f"{key}={value}" for key, value in tried.setting.items()))
+        found = composed(*one.overrides, *(f"{key}={value}" for key, value in tried.setting.items()))
+        assert value == "all" or found == composed(*one.overrides, *typed(tried.setting), f"{key}={value}")
+
+
+def test_searches_of_other_images_share_nothing(search, make_shapes, tmp_path):
+    roots = [make_shapes(tmp_path / name) for name in ("cats", "dogs")]
+    (roots[1] / "train" / "ant" / "000.png").unlink()
+    tasks = [["dataset=folder", f"dataset.root={root}", "base=trained", "n_per_class=4"] for root in roots]
+    one, other = (search("60s", *task)[0] for task in tasks)
+    one.run(4)
+    assert other.folder != one.folder
+    assert (other.starts, other.ended, other.spent) == ({}, 0, 0)
+    (roots[0] / "train" / "ant" / "001.png").unlink()
+    forget()
+    assert search("60s", *tasks[0])[0].folder not in (one.folder, other.folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [("dataset.fingerprint", "dataset.root=.*cats"), ("base.digest", "base.weights=.*w.safetensors")],
+)
+def test_images_or_weights_that_change_during_a_search_end_it(search, make_shapes, tmp_path, column, line):
+    class Changed(Landscape):
+        def __call__(self, cells):
+            changed = "0123456789abcdef" if len(self.cells) > 10 else one.files[column]
+            return [row | {column: changed} for row in super().__call__(cells)]
+
+    weights = tmp_path / "w.safetensors"
+    save_file({"conv1.weight": torch.zeros(1)}, weights)
+    task = ["dataset=folder", f"dataset.root={make_shapes(tmp_path / 'cats')}", "n_per_class=4", "classes=all"]
+    one, land = search("400s", *task, "base=weights", f"base.weights={weights}", landscape=Changed())
+    with pytest.raises(ConfigError, match=f"^{line}: changed during the search; the same command begins a new search"):
+        one.run(4)
+    assert len(land.cells) > 10
+
+
+def test_what_the_comparison_could_not_train_is_refused_before_the_search(composed, make_shapes, tmp_path):
+    root = make_shapes(tmp_path / "tree", train=11)  # 33 images of three classes; four fifths of them fit batches of 32
+    task = ["dataset=folder", f"dataset.root={root}", "classes=groups", "classes.source=[dog,eel]", "base=trained"]
+    task += ["classes.target=[ant,bee,cat]", "model=densenet_bc", "batch_size=32", "base.batch_size=8"]
+    line = "batch_size=32: leaves one of the 33 training images for the last batch"
+    with pytest.raises(ConfigError, match=f"^{line}"):
+        recommend(task, composing(composed), Options(budget="1s", sampler="tpe"))  # a launcher that executes nothing
+
+
+def test_a_searched_factor_in_the_file_that_the_user_begins_with_is_refused(composed):
+    own = OwnFile(("-cn", "mine"), frozenset({"layers", "n_per_class"}))
+    line = "layers=6: is searched, and stands in the file of -cn mine; give it as an override instead"
+    with pytest.raises(ConfigError, match=f"^{line}"):
+        task_of(["base=trained"], composing(composed), own)
+    assert "n_per_class=full" not in task_of(["base=trained", "layers=6"], composing(composed), own)
 
 
 def test_regrets_are_those_of_settings_chosen_without_the_size():
@@ -484,9 +545,10 @@ def test_what_is_no_budget(text):
 
 def test_all_classes_are_learned_from_a_base_of_other_images(composed):
     launcher = composing(composed)
-    found = task_of(["base=weights", "base.weights=x"], launcher)
-    assert {"classes=all", "sweep=recommend"} <= set(found)
-    assert task_of(["base=trained", "sweep=mine"], launcher) == ["base=trained", "sweep=mine", "base.seed=0"]
+    found = task_of(["base=weights", "base.weights=x"], launcher, OwnFile())
+    assert {"classes=all", "sweep=recommend", "n_per_class=full"} <= set(found)
+    given = ["base=trained", "sweep=mine", "++n_per_class=10"]
+    assert task_of(given, launcher, OwnFile()) == [*given, "base.seed=0"]
 
 
 @pytest.mark.parametrize(
@@ -507,8 +569,10 @@ def test_what_cannot_be_recommended_is_said_in_one_line(command, arguments, line
 @pytest.mark.slow
 def test_a_recommendation_from_images_to_a_network_that_predicts(tiny, shapes, command, tmp_path):
     results = tmp_path / "results"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "pets.yaml").write_text("defaults: [config, _self_]\nmomentum: 0.8\n")
     task = [text for text in tiny if not text.startswith("n_per_class")]
-    line = [*task, "base=trained", f"results_dir={results}", "budget=1s"]
+    line = ["-cd", str(tmp_path / "mine"), "-cn", "pets", *task, "base=trained", f"results_dir={results}", "budget=1s"]
     ended = command(*line, module="tlprotocols.recommend", timeout=600)
     assert (ended.returncode, ended.stderr) == (0, "")
     (state,) = results.glob("recommend/*/recommendation.json")
@@ -526,6 +590,10 @@ def test_a_recommendation_from_images_to_a_network_that_predicts(tiny, shapes, c
     assert found["same"] == [name for name in space.BASELINES if name == chosen["protocol"]]
     seeds = whole[[all(row[key] == value for key, value in found["setting"].items()) for _, row in whole.iterrows()]]
     assert found["compared"]["recommended"]["accuracy"]["mean"] == pytest.approx(seeds["val_top1"].mean())
+
+    (train,) = re.findall(r"train it: +python -m tlprotocols (.*)", ended.stdout)
+    planned = command(*shlex.split(train), "hydra.launcher.dry_run=true").stdout
+    assert "finished=1 running=0 failed=0 to_run=0" in planned  # it is the network that was compared
 
     again = command(*line, module="tlprotocols.recommend", timeout=600)
     assert again.returncode == 0

@@ -181,7 +181,7 @@ def _main() -> None:
         sys.exit(str(error))
     for good, found, bad in _batches(net, config, files):
         for file, values in zip(good, found, strict=True):
-            best = np.argsort(-values)[: args.top]
+            best = np.argsort(-values, kind="stable")[: args.top]  # of equal ones the first, as in the run's row
             print(f"{file}  {'  '.join(f'{classes[i]} {100 * values[i]:.1f}%' for i in best)}")
         problems |= {file: f"cannot be read as an image ({why})" for file, why in bad.items()}
     if problems:

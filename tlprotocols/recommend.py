@@ -30,8 +30,7 @@ def main() -> None:
         print(__doc__)
         sys.exit(0 if given else 2)
     arguments = [f"hydra.sweeper.{text}" if text.split("=", 1)[0] in OWN else text for text in given]
-    whole = [] if any(text.startswith("n_per_class=") for text in given) else ["n_per_class=full"]
-    own = ["hydra/sweeper=recommend", *whole]  # beside the other overrides, for a flag of Hydra's must not part them
+    own = ["hydra/sweeper=recommend"]  # beside the other overrides, for a flag of Hydra's must not part them
     sys.argv[1:] = [*arguments, *own] if "=" in arguments[-1] else [*own, *arguments]
     run()
 

@@ -73,14 +73,24 @@ class Recommendation:
         return f"not told apart from {{}} by {self.images:,} images"
 
 
-def recommend(arguments: Sequence[str], launcher: Launcher, options: Options) -> Recommendation | None:
+@dataclass(frozen=True)
+class OwnFile:
+    """The file that the user began with (`-cn`), if any: the flags that name it, and the keys that it sets itself."""
+
+    flags: tuple[str, ...] = ()
+    keys: frozenset[str] = frozenset()
+
+
+def recommend(
+    arguments: Sequence[str], launcher: Launcher, options: Options, own: OwnFile = OwnFile()
+) -> Recommendation | None:
     """Search, compare, print. None with `dry_run`, which prints the plan of the first settings.
 
     Raises:
-        ConfigError: there is nothing to search, or a search cannot wait for its runs.
+        ConfigError: there is nothing to search, a search cannot wait for its runs, or one of them cannot be trained.
         RunsFailed: a network of the comparison failed.
     """
-    task = _task(arguments, launcher)
+    task = _task(arguments, launcher, own)
 
     def execute(cells: list[list[str]]) -> list[Row | None]:
         rows = launcher.rows(cells, table=False)
@@ -92,6 +102,7 @@ def recommend(arguments: Sequence[str], launcher: Launcher, options: Options) ->
 
     console = Console(highlight=False)
     search = Search(task, launcher.composed, execute, options)
+    _check_cells(search)
     named = ", ".join(search.ranges)
     console.print(
         f"searching {named} for {options.budget}: {search.config.folds}-fold cross-validation", soft_wrap=True
@@ -103,7 +114,7 @@ def recommend(arguments: Sequence[str], launcher: Launcher, options: Options) ->
         for name, values in search.beginning().items():
             console.print(f"  {name:14}{_spoken(values)}", soft_wrap=True)
         return None
-    found = _compared(search, best, execute)
+    found = _compared(search, best, own.flags)
     _keep(search, found)
     _print(console, search, found)
     return found
@@ -113,17 +124,39 @@ class DryRun(Exception):
     """Nothing was executed."""
 
 
-def _task(arguments: Sequence[str], launcher: Launcher) -> list[str]:
-    """The user's overrides; with a base of other classes, all classes are targets unless they say otherwise."""
-    config, names = launcher.composed(arguments), {text.split("=", 1)[0] for text in arguments}
-    more = ["classes=all"] if config.base.name in ("weights", "dataset") and "classes" not in names else []
+def _task(arguments: Sequence[str], launcher: Launcher, own: OwnFile) -> list[str]:
+    """The user's overrides, and all images where they name no number of them; with a base of other classes, all classes
+    are targets unless they say otherwise.
+
+    Raises:
+        ConfigError: they give what the search sets.
+    """
+    config, given = launcher.composed(arguments), {space.key_of(text): text for text in arguments}
+    names = {*given, *own.keys}
+    more = ["n_per_class=full"] if "n_per_class" not in names else []
+    more += ["classes=all"] if config.base.name in ("weights", "dataset") and "classes" not in names else []
     more += ["base.seed=0"] if config.base.name != "weights" and "base.seed" not in names else []  # one base network
     more += ["sweep=recommend"] if "sweep" not in names else []
     for key in ("fold", "protocol", "seed"):
-        if key in names:
-            value = next(text.split("=", 1)[1] for text in arguments if text.startswith(f"{key}="))
-            raise ConfigError(key, value, "is chosen by the search; leave it out")
+        if key in given:
+            raise ConfigError(key, given[key].partition("=")[2], "is chosen by the search; leave it out")
+    for key in space.FACTORS:
+        if key in own.keys - set(given):
+            legal = f"is searched, and stands in the file of {' '.join(own.flags)}; give it as an override instead"
+            raise ConfigError(key, attrgetter(key)(config), f"{legal}, which is not searched, or leave it out")
     return [*arguments, *more]
+
+
+def _check_cells(search: Search) -> None:
+    """Refuse, before anything is trained, a task of which a fold or a network of the comparison cannot be trained."""
+    folds = [[*search.overrides, *search.fold(fold)] for fold in range(search.config.folds)]
+    for cell in (*folds, search.overrides, *_baselines(search).values()):
+        resolved(search.compose(cell))
+
+
+def _baselines(search: Search) -> dict[str, list[str]]:
+    """The overrides of what a recommendation is compared with, by name."""
+    return {name: [*search.plain, f"protocol={name}"] for name in space.BASELINES}
 
 
 def _images(config: Config) -> float:
@@ -149,21 +182,22 @@ def _rows(config: Config) -> pd.DataFrame | None:
     same = rows["dataset.fingerprint"] == resolved(config).dataset.fingerprint
     for key in HELD_OUT:
         same &= rows[key] == attrgetter(key)(config)
-    return rows[same]
+    whole = round(_images(replace(config, n_per_class="full")))  # a size like the others, for those who compare sizes
+    sizes = rows["n_per_class"].astype(str)
+    return rows.assign(n_per_class=sizes.where(sizes != "full", str(whole)))[same]
 
 
-def _compared(search: Search, best: Tried, execute: Any) -> Recommendation:
+def _compared(search: Search, best: Tried, flags: Sequence[str]) -> Recommendation:
     """Train the chosen setting and the baselines on all training images, and compare them on the held-out ones."""
-    settings = {NAME: [*search.overrides, *typed(best.setting)]}
-    settings |= {name: [*search.plain, f"protocol={name}"] for name in space.BASELINES}
+    settings = {NAME: [*search.overrides, *typed(best.setting)], **_baselines(search)}
     seeds = range(REPLICATES)
     cells = [
         [*overrides, f"seed={seed}", "predictions=true", *(["keep_weights=true"] if name == NAME else [])]
         for name, overrides in settings.items()
         for seed in seeds
     ]
-    rows = execute(cells)
-    if any(row is None for row in rows):
+    rows = [row for row in search.executed(cells) if row is not None]
+    if len(rows) < len(cells):
         raise RunsFailed("a network of the comparison has no result; the same command tries it again")
     results = Path(search.config.results_dir).expanduser()
     files = [Files(results, row["run_id"]) for row in rows]
@@ -174,7 +208,7 @@ def _compared(search: Search, best: Tried, execute: Any) -> Recommendation:
     own = [text for text in (*search.plain, *typed(best.setting)) if text != "sweep=recommend"]
     return Recommendation(
         setting=best.setting,
-        command=shlex.join(["python", "-m", "tlprotocols", *own, "keep_weights=true"]),
+        command=shlex.join(["python", "-m", "tlprotocols", *flags, *own, "keep_weights=true"]),
         tried=len(search.tried),
         images=right[NAME].shape[1],
         seconds=search.spent,

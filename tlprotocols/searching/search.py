@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from statistics import mean
 
@@ -20,6 +21,7 @@ import pandas as pd
 from tlprotocols.config.identity import DIGEST, run_id
 from tlprotocols.config.schema import Config, setting
 from tlprotocols.errors import ConfigError
+from tlprotocols.planning.plan import resolved
 from tlprotocols.records import Row, read_json, write_atomic
 from tlprotocols.searching import space
 from tlprotocols.searching.space import Setting
@@ -89,7 +91,9 @@ class Search:
         self.seconds, self.ranges = self.options.seconds, space.space(self.config, list(self.fixed))
         if not self.ranges:
             raise ConfigError("command line", " ".join(self.overrides), "leaves nothing to search; leave out a factor")
-        text = json.dumps([run_id(self.config), sorted(self.fixed), self.options.sampler])
+        task = resolved(self.config)  # with the digests of the images and weights as they are now
+        self.files = {key: value for key, value in _digests(task).items() if value}
+        text = json.dumps([run_id(task), sorted(self.fixed), self.options.sampler])
         name = hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
         self.folder = Path(self.config.results_dir).expanduser() / "recommend" / name
         self._read_state()
@@ -121,13 +125,13 @@ class Search:
     @cached_property
     def fixed(self) -> Setting:
         """The factors that the user gave, out of those that are searched."""
-        names = {override.split("=", 1)[0] for override in self.overrides}
+        names = set(map(space.key_of, self.overrides))
         return space.values_of(self.config, [key for key in space.FACTORS if key in names])
 
     @cached_property
     def plain(self) -> list[str]:
         """The user's overrides without the factors that are searched: a protocol sets its own."""
-        return [override for override in self.overrides if override.split("=", 1)[0] not in self.fixed]
+        return [override for override in self.overrides if space.key_of(override) not in self.fixed]
 
     @property
     def balanced(self) -> bool:
@@ -208,9 +212,9 @@ class Search:
             before.settings if before else self._affordable([len(which) for which in todo]) if counted else len(group)
         )
         cells = [(one, fold) for one, which in zip(group[:size], todo, strict=False) for fold in which]
-        overrides = [[*self.overrides, *typed(one.setting), *self._fold(fold)] for one, fold in cells]
+        overrides = [[*self.overrides, *typed(one.setting), *self.fold(fold)] for one, fold in cells]
         try:
-            rows = self.execute(overrides) if overrides else []
+            rows = self.executed(overrides) if overrides else []
         except KeyboardInterrupt:  # what was trained by now is not trained again, and its time is spent
             self.before = replace(self.before, seconds=self.before.seconds + counted * (self.clock() - begun))
             self._save()
@@ -226,7 +230,23 @@ class Search:
         self._save()
         return [one for one in group[:size] if len(one.folds) >= folds]
 
-    def _fold(self, fold: int) -> list[str]:
+    def executed(self, cells: list[list[str]]) -> list[Row | None]:
+        """The rows of lists of overrides.
+
+        Raises:
+            ConfigError: they are of other images, or of another file of weights, than those that the search began with.
+        """
+        rows = self.execute(cells)
+        for row in rows:
+            for key, value in self.files.items():
+                if row is not None and row.get(key) not in (None, "", value):
+                    name = key.replace("fingerprint", "root").replace("digest", "weights")
+                    legal = "changed during the search; the same command begins a new search with what is there now"
+                    raise ConfigError(name, attrgetter(name)(self.config), legal)
+        return rows
+
+    def fold(self, fold: int) -> list[str]:
+        """The overrides of one fold."""
         return [f"fold={fold}", f"seed={self.config.seed + fold}"]
 
     def _affordable(self, runs: Sequence[int]) -> int:
@@ -254,6 +274,16 @@ class Search:
         text = json.dumps(state, indent=1)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / "state.json", text)
+
+
+def _digests(config: Config) -> dict[str, str | None]:
+    """What the images and the weights of a task are, by the columns of a row."""
+    base = config.base.dataset
+    return {
+        "dataset.fingerprint": config.dataset.fingerprint,
+        "base.dataset.fingerprint": base.fingerprint if base else None,
+        "base.digest": config.base.digest,
+    }
 
 
 def typed(setting: Setting) -> list[str]:

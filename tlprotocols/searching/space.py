@@ -26,6 +26,11 @@ FACTOR_OF_RATE = 10.0  # how far lr.high may be from the recipe's, either way
 LEAST_SHARE = 0.01  # of lr.low in lr.high
 
 
+def key_of(override: str) -> str:
+    """The key that an override sets, as in `layers` of `++layers=6`."""
+    return override.split("=", 1)[0].lstrip("+~")
+
+
 def space(config: Config, fixed: Sequence[str] = ()) -> dict[str, BaseDistribution]:
     """Ranges of what is searched for such a run, without the factors that are `fixed` by the user or that its schedule
     does not read. `lr.low` is searched as its share of `lr.high`, so that it is never above it."""
@@ -35,12 +40,17 @@ def space(config: Config, fixed: Sequence[str] = ()) -> dict[str, BaseDistributi
         "layers": IntDistribution(fewest, stages - 1),
         "freeze": IntDistribution(0, stages - 1),
         "high_lr_layers": IntDistribution(1, stages),
-        "decay_epochs": IntDistribution(0, config.lr.step),
+        "decay_epochs": IntDistribution(_least_decay(config), config.lr.step),
         "lr.high": FloatDistribution(high / FACTOR_OF_RATE, high * FACTOR_OF_RATE, log=True),
         "lr.low": FloatDistribution(LEAST_SHARE, 1, log=True),
     }
     idle = IDLE.get(config.schedule, ())
     return {key: values for key, values in found.items() if key not in fixed and key not in idle}
+
+
+def _least_decay(config: Config) -> int:
+    """The smallest legal decay_epochs."""
+    return 1 if config.schedule == "step_all" else 0
 
 
 def setting(point: Mapping[str, Any], fixed: Mapping[str, Any]) -> Setting:
@@ -108,7 +118,7 @@ def starts(
     best = named_setting("optimal", "alexnet", min(SIZES, key=lambda n: (abs(n - images), n)))
     layers, freeze = (round(depth * best[key] / LAYERS_OF_TABLE2) for key in ("layers", "freeze"))
     in_proportion = {"layers": layers, "freeze": min(freeze, layers)}
-    best |= in_proportion | {"decay_epochs": min(best["decay_epochs"], config.lr.step)}
+    best |= in_proportion | {"decay_epochs": min(max(best["decay_epochs"], _least_decay(config)), config.lr.step)}
     found["table2"] = found["fine_tune"] | best
     return found | {name: found["fine_tune"] | best for name, best in _from_rows(rows, config, images).items()}
 
@@ -152,7 +162,7 @@ def check_task(config: Config, overrides: Sequence[str]) -> None:
         raise ConfigError("base", "none", "has nothing to recommend: give base=weights, dataset or trained")
     if config.layers == 0:
         raise ConfigError("layers", 0, "copies nothing, so that there is nothing to recommend: give another, or none")
-    said = any(override.startswith("base=") for override in overrides)
+    said = "base" in map(key_of, overrides)
     if config.base.name == "trained" and config.dataset.name == "folder" and not said:
         raise ConfigError(
             "base",

@@ -521,6 +521,20 @@ MUTANTS = [
             "held_out",
         ),
         ("held-out images of another factor count", "for key in HELD_OUT:", "for key in ():", "recommend", "held_out"),
+        ("what the end cannot train is found there", "    _check_cells(search)\n", "", "recommend", "could_not"),
+        ("the printed command leaves the user's file out", "*flags, *own,", "*own,", "recommend", "to_a_network"),
+    ),
+    *in_(
+        "tlprotocols/searching",
+        "search",
+        ("searches of other images are one", "run_id(task)", "run_id(self.config)", "recommend", "share_nothing"),
+        (
+            "other images join a search",
+            "for key, value in self.files.items():",
+            "for key, value in ():",
+            "recommend",
+            "end_it",
+        ),
     ),
     *in_(
         "tlprotocols/searching",
@@ -532,6 +546,24 @@ MUTANTS = [
             "recommend",
             "legal",
         ),
+        ("a plus hides a factor", '.lstrip("+~")', "", "recommend", "legal"),
+        ("no epoch before all layers decay", "1 if config.schedule", "0 if config.schedule", "recommend", "legal"),
+    ),
+    *in_(
+        "tlprotocols/images",
+        "cache",
+        (
+            "a folder is counted once for each data set",
+            "caches.setdefault(cache.folder, cache)",
+            "caches[cache.folder / str(len(caches))] = cache",
+            "plan",
+            "does_not_fit",
+        ),
+    ),
+    *in_(
+        "analysis/plested2019",
+        "side_by_side",
+        ("units of the first study are new", "second[~pd", "second[pd", "analysis_contrasts", "new_in_a_second"),
     ),
     *in_(
         "tlprotocols/searching",

@@ -345,8 +345,13 @@ def test_images_or_weights_that_change_during_a_search_end_it(search, make_shape
     assert len(land.cells) > 10
 
 
-def test_what_the_comparison_could_not_train_is_refused_before_the_search(composed, make_shapes, tmp_path):
-    root = make_shapes(tmp_path / "tree", train=11)  # 33 images of three classes; four fifths of them fit batches of 32
+@pytest.mark.parametrize(
+    "images", [11, 14]
+)  # of three classes: 33 in all, or 33 of 42 in a fold, which no batch of 32 fits
+def test_what_a_fold_or_the_comparison_could_not_train_is_refused_before_the_search(
+    composed, make_shapes, tmp_path, images
+):
+    root = make_shapes(tmp_path / "tree", train=images)
     task = ["dataset=folder", f"dataset.root={root}", "classes=groups", "classes.source=[dog,eel]", "base=trained"]
     task += ["classes.target=[ant,bee,cat]", "model=densenet_bc", "batch_size=32", "base.batch_size=8"]
     line = "batch_size=32: leaves one of the 33 training images for the last batch"

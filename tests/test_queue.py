@@ -188,6 +188,71 @@ def test_jobs_of_an_interrupted_submission_are_cancelled_and_their_runs_submitte
     assert not list((results / "slurm" / "submissions").glob("*.begun"))
 
 
+def killed_while_it_records(sweep: list[Config], moment: str, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """Submit a sweep, an array with a task a run, in a command that is killed after sbatch has taken it."""
+    written: list[JobRecord] = []
+    write = JobRecord.write
+
+    def writes_until_killed(self: JobRecord, paths: Files) -> None:
+        if len(written) == {"before the first record": 0, "between two records": 1}.get(moment):
+            raise KeyboardInterrupt
+        written.append(self)
+        write(self, paths)
+
+    def killed(self: Submission) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JobRecord, "write", writes_until_killed)
+        patched.setattr(Submission, "complete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cluster(wait=False, pack_minutes=0).execute(plan(sweep), NO_COST, quiet)
+    assert len(fake.read("queue")) == len(sweep)
+    return plan(sweep).requested
+
+
+MOMENTS = ("before the first record", "between two records", "after the last record")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_jobs_that_sbatch_has_taken_stay_in_the_queue_when_the_command_is_killed(
+    moment: str, fake: Fake, cells: Callable[..., list[Config]], results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1")
+    runs = killed_while_it_records(sweep, moment, fake, monkeypatch)
+    if moment == "after the last record":
+        job._on_event("started", runs[0], "")
+    notes: list[object] = []
+    cluster(wait=False).execute(plan(sweep), NO_COST, lambda what, run, detail: notes.append(detail))
+    assert sorted(claim.job.id for claim in in_queue(runs).values()) == ["41_0", "41_1"]
+    assert (fake.read("last"), fake.read("cancelled")) == (["41"], [])
+    assert "queue   squeue --jobs=41" in notes
+    assert all(Path(claim.record.log).name == f"{claim.job.id}_0_log.out" for claim in in_queue(runs).values())
+    assert bool(JobRecord.read(files(runs[0].config)).started) == (moment == "after the last record")
+    assert not list((results / "slurm" / "submissions").glob("*.begun"))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_cancel_ends_what_a_killed_command_has_submitted(
+    moment: str, fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1")
+    killed_while_it_records(sweep, moment, fake, monkeypatch)
+    cluster(cancel=True).execute(plan(sweep), NO_COST, quiet)
+    assert (sorted(fake.read("cancelled")), fake.read("queue")) == (["41_0", "41_1"], [])
+
+
+def test_cancel_ends_jobs_of_a_command_that_was_killed_before_it_knew_their_numbers(
+    fake: Fake, cells: Callable[..., list[Config]], results: Path
+) -> None:
+    (run,) = plan(cells("layers=0")).requested
+    lost = Submission.new(results / "slurm", [[run.id]], None)
+    lost.begin()  # and killed after sbatch
+    fake.add("9", lost.tag)
+    cluster(cancel=True).execute(plan([run.config]), NO_COST, quiet)
+    assert (fake.read("cancelled"), fake.read("queue")) == (["9"], [])
+
+
 def test_a_run_that_another_user_has_in_the_queue_is_not_submitted_again(
     fake: Fake, cells: Callable[..., list[Config]]
 ) -> None:

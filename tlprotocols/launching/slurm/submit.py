@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from tlprotocols.launching.slurm import queue
-from tlprotocols.launching.slurm.claims import Claim, Submission, files_of, orphans
+from tlprotocols.launching.slurm.claims import Claim, Submission, files_of, orphans, record_interrupted
 from tlprotocols.launching.slurm.job import Pack, failures_seen
 from tlprotocols.launching.slurm.options import Options
 from tlprotocols.launching.slurm.queue import Job, JobRecord
@@ -79,11 +79,12 @@ def packs(runs: Sequence[Run], seconds: Mapping[str, float], workers: int, minut
 
 @contextmanager
 def alone(results: Path) -> Iterator[Path]:
-    """Submissions and cancellations in one results folder take turns, so that none overlooks the other's jobs. Yields
-    the folder of the jobs' files."""
+    """Submissions and cancellations in one results folder take turns, so that none overlooks the other's jobs, nor
+    those of one that was killed. Yields the folder of the jobs' files."""
     folder = results / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
+        record_interrupted(folder)
         yield folder
 
 
@@ -97,7 +98,7 @@ def submit(results: Path, state: Callable[[], State], options: Options) -> Submi
     """
     with alone(results) as folder:
         plan, claimed, jobs = state()
-        done = Submitted(plan, cancelled=_cancel_orphans(folder, jobs))
+        done = Submitted(plan, cancelled=cancel_orphans(folder, jobs))
         if not plan.to_run:
             return done
         seconds = cost(plan, here=False).seconds
@@ -116,8 +117,8 @@ def submit(results: Path, state: Callable[[], State], options: Options) -> Submi
         return done
 
 
-def _cancel_orphans(folder: Path, jobs: Mapping[str, Job]) -> int:
-    """End what an interrupted submission left in the queue: its runs are submitted again."""
+def cancel_orphans(folder: Path, jobs: Mapping[str, Job]) -> int:
+    """End what an interrupted submission left in the queue and no run has. Returns how many jobs these were."""
     submissions, lost = orphans(folder, jobs)
     queue.cancel(job.id for job in lost)
     for submission in submissions:
@@ -198,6 +199,7 @@ def _submit_array(
         paths = Files(results, run.id)
         for former in (paths.failure, paths.accident, failures_seen(results) / run.id):
             former.unlink(missing_ok=True)
+    cluster, user = queue.cluster_name(), queue.user_name()  # before sbatch: SLURM may be silent
     submission = Submission.new(folder, ([run.id for run in pack] for pack in group.packs), group.after)
     submission.begin()
     executor = _executor(group, seconds, options, submission, before)
@@ -218,15 +220,14 @@ def _submit_array(
     except (subprocess.CalledProcessError, RuntimeError):
         submission.withdraw()
         raise
-    now, cluster, user = datetime.now(UTC).isoformat(timespec="seconds"), queue.cluster_name(), queue.user_name()
-    for job, pack in zip(jobs, group.packs, strict=True):
-        record = JobRecord(
-            str(job.job_id), str(job.paths.stdout), now, None, cluster, user, submission.tag, group.mem_gb
-        )
-        for run in pack:
-            done.records[run.id] = record
-            record.write(Files(results, run.id))
-    submission.complete()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    submission = submission.taken(
+        JobRecord(str(job.job_id), str(job.paths.stdout), now, None, cluster, user, submission.tag, group.mem_gb)
+        for job in jobs
+    )
+    submission.record()
+    for record, pack in zip(submission.jobs, group.packs, strict=True):
+        done.records |= dict.fromkeys([run.id for run in pack], record)
     done.packs += len(group.packs)
     if group.role == "base":  # what waited for a base that was lost waits for this one
         bases = {run.id: done.records[run.id].job for pack in group.packs for run in pack}

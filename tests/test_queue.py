@@ -495,6 +495,105 @@ def test_a_job_that_ends_before_its_run_begins_is_submitted_again_and_not_for_ev
     assert watch.failed[lost.id].startswith("its SLURM job 7_2 ended without a result")
 
 
+def goes_on(fake: Fake, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
+    """A cluster on which all jobs of the queue have ended whenever the next of these steps is done: one after each
+    submission, the first for what is queued already."""
+    done, slept = 0, 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal done, slept
+        slept += 1
+        time.sleep(0.001)
+        assert slept < 10_000, "it does not end"
+        if fake.read("queue") and done < len(steps):
+            steps[done]()
+            done += 1
+            (fake.here / "queue").write_text("")
+
+    monkeypatch.setattr(WAIT_TIME, SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(wait, "FIRST_LOOK", 0.01)
+    monkeypatch.setattr(wait, "SECOND_LOOK", 0.0)
+
+
+def in_job(run: Run, config: Config, role: str = "run") -> None:
+    """A job executes this configuration of a run."""
+    job._on_event("started", run, "")
+    execute(config, role)
+    job._on_event("finished", run, "")
+
+
+@pytest.mark.parametrize("more", ["curve=true", "keep_weights=true", "predictions=true"])
+def test_a_queued_run_of_which_more_is_wanted_is_submitted_again_when_its_job_has_ended(
+    more: str, fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less, wanted = cells("layers=0", f"layers=0 {more}")
+    (run,) = plan([less]).requested
+    claim(run, "7")
+    fake.add("7")
+    goes_on(fake, monkeypatch, lambda: in_job(run, less), lambda: in_job(run, wanted))
+    assert cluster().execute(plan([wanted]), NO_COST, quiet) == {}
+    assert fake.read("last") == ["41"]
+    assert plan([wanted]).to_run == []
+
+
+def test_a_queued_run_that_becomes_a_base_is_submitted_again_and_so_is_what_waits_for_it(
+    fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (config,) = cells("layers=4")
+    planned = plan([config])
+    (run,) = planned.requested
+    base = planned.runs[str(run.base)]
+    claim(base, "7")  # of a sweep that needs no weights of it
+    fake.add("7")
+
+    def both() -> None:
+        in_job(base, base.config, "base")
+        in_job(run, config)
+
+    goes_on(fake, monkeypatch, lambda: in_job(base, base.config), both)
+    assert cluster().execute(planned, NO_COST, quiet) == {}
+    assert "--dependency=afterany:7" in fake.job_script(41)
+    assert "--job-name=tlp-base\n" in fake.job_script(42)
+    assert "--dependency=afterany:42" in fake.job_script(43)
+    assert (fake.read("last"), plan([config]).to_run) == (["43"], [])
+
+
+def test_a_job_records_that_it_has_finished_a_run_also_when_it_was_requeued_before_it_could(
+    cells: Callable[..., list[Config]], results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    (config,) = cells("layers=0")
+    (run,) = plan([config]).requested
+    save_config(config)
+    submitted = claim(run, "7")
+    pack = job.Pack(str(results), ((run.id, "run"),))
+    pack()
+    record = JobRecord.read(files(config))
+    assert record is not None
+    assert str(record.started) <= str(record.finished)
+    dataclasses.replace(record, finished=None).write(files(config))
+    pack()
+    assert JobRecord.read(files(config)).finished
+    submitted.write(files(config))  # of a job that comes too late: it does nothing of the run
+    pack()
+    assert JobRecord.read(files(config)) == submitted
+
+
+def test_a_run_that_is_trained_once_more_fails_with_its_job_although_it_has_a_row(
+    fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less, wanted = cells("layers=0", "layers=0 curve=true")
+    (run,) = plan([less]).requested
+    claim(run, "7")
+    in_job(run, less)
+    goes_on(fake, monkeypatch, lambda: job._on_event("started", run, ""))
+    monkeypatch.setattr(queue, "ending", lambda record: {"JobState": "CANCELLED"})
+    failed = cluster().execute(plan([wanted]), NO_COST, quiet)
+    assert failed is not None
+    assert failed[run.id].startswith("its SLURM job 41 ended without a result (cancelled)")
+    assert fake.read("last") == ["41"]
+
+
 def test_results_are_found_by_two_listings_and_not_by_a_look_into_every_folder(
     watch: wait.Watch, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

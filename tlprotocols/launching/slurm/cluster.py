@@ -92,7 +92,7 @@ class Slurm:
             id: f"its SLURM job {record.job} ran out of memory; raise hydra.launcher.mem_gb"
             for id, record in found.items()
             if not (retry_failed or id in claimed)
-            and record.started
+            and record.broken_off
             and queue.memory_ended(record)
             and not may_grow(record, plan.runs[id].role, self.options)
         }

@@ -77,6 +77,8 @@ class Pack:
             config = replace(read_config(paths), results_dir=self.results)
             if finished_row(config, role) is None:
                 runs[id] = Run(id, config, role, None, 0, 0)
+            elif (record := JobRecord.read(paths)) and record.broken_off:  # finished as SLURM ended us
+                replace(record, finished=_now()).write(paths)
         return Plan(tuple(runs), runs, rows={}, running={}, failed={})
 
     def _has_base(self) -> bool:
@@ -124,13 +126,15 @@ def _slots(per_gpu: int) -> list[str | None]:
 
 
 def _on_event(what: str, run: Run | None, detail: object) -> None:
-    """Print what happens into the job's log, and record when a run began."""
+    """Print what happens into the job's log, and record when a run began and when it was finished."""
     if run is None or what == "advance":
         return
     paths = Files(Path(run.config.results_dir), run.id)
-    record = JobRecord.read(paths) if what == "started" else None
-    if record:
-        replace(record, started=_now()).write(paths)
+    record = JobRecord.read(paths) if what in ("started", "finished") else None
+    if record and what == "started":
+        replace(record, started=_now(), finished=None).write(paths)
+    elif record:
+        replace(record, finished=_now()).write(paths)
     if what == "failed":
         marks = failures_seen(paths.results)
         marks.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,12 @@ class JobRecord:
     user: str = ""
     tag: str = ""  # of the submission, also in the job's comment: another job of this number does not have it
     mem_gb: float = 0.0
+    finished: str | None = None  # when the job finished the run, as it was wanted then
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the job began the run and has not finished it."""
+        return self.started is not None and self.finished is None
 
     @staticmethod
     def read(paths: Files) -> "JobRecord | None":

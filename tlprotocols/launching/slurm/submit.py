@@ -144,7 +144,7 @@ def _groups(plan: Plan, seconds: Mapping[str, float], options: Options) -> Itera
 def _memory(run: Run, role: str, options: Options) -> float:
     """What its job gets, in GB: more than the last time, if the last time it was too little."""
     record, least = JobRecord.read(files_of(run)), options.memory(role)
-    grown = options.more_memory > 1 and record and record.started and queue.memory_ended(record)
+    grown = options.more_memory > 1 and record and record.broken_off and queue.memory_ended(record)
     return max(least, record.mem_gb * options.more_memory) if grown and record else least
 
 

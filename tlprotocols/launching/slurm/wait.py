@@ -118,7 +118,7 @@ class Watch:
         self.said = text
 
     def _handle_lost_job(self, run: Run, record: JobRecord | None) -> None:
-        """Its job is gone and left no row."""
+        """Its job is gone and left no row that has all that is wanted."""
         if self._end_failed(run) or is_running(files_of(run)):  # another process, without a job of ours, has it
             return
         if run.base in self.failed:
@@ -126,6 +126,9 @@ class Watch:
             return
         if record is None:
             self._submit_again(run, "it has no job")
+            return
+        if record.finished:  # for a sweep that wanted less: no curve, or no weights of what is a base now
+            self._submit_again(run, f"its SLURM job {record.job} left less than is wanted of it; log {record.log}")
             return
         kind, words = queue.why_lost(record)
         if kind == "memory":

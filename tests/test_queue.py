@@ -18,7 +18,9 @@ from tlprotocols import records
 from tlprotocols.config.identity import base_of, factors
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError, RunsFailed
+from tlprotocols.launching import workers
 from tlprotocols.launching.driver import sweep
+from tlprotocols.launching.local import Local
 from tlprotocols.launching.slurm import cluster as slurm_cluster
 from tlprotocols.launching.slurm import job, locks, queue, submit, wait
 from tlprotocols.launching.slurm.claims import Submission, in_queue
@@ -412,6 +414,42 @@ def test_a_refusal_for_good_is_said_and_ends_the_command(fake: Fake, cells: Call
     script(fake.here, "sbatch", "echo 'sbatch: error: invalid partition specified: nowhere' >&2; exit 1")
     with pytest.raises(RunsFailed, match=r"the cluster took 0 runs and no more: .*invalid partition"):
         cluster().execute(plan(cells("layers=0")), NO_COST, quiet)
+
+
+def packs_of(sweep: list[Config], results: Path) -> list[job.Pack]:
+    """Submit a sweep. Returns what its jobs will do."""
+    from submitit.core.utils import DelayedSubmission
+
+    cluster(wait=False).execute(plan(sweep), NO_COST, quiet)
+    return [DelayedSubmission.load(path).function for path in (results / "slurm").glob("*_submitted.pkl")]  # type: ignore[misc]
+
+
+def test_a_local_command_leaves_alone_what_a_job_of_the_queue_will_execute(
+    fake: Fake, cells: Callable[..., list[Config]], results: Path
+) -> None:
+    elsewhere = "machine.image_cache=/scratch/images"
+    seeds = ("layers=0", "layers=0 seed=1")
+    (pack,) = packs_of(cells(*(f"{seed} curve=true {elsewhere}" for seed in seeds)), results)
+    before = pack._plan().runs
+
+    def stopped(what: str, run: Run | None, detail: object) -> None:
+        raise KeyboardInterrupt
+
+    local = Local(workers=1, gpus=None, per_gpu=1, dry_run=False, retry_failed=False)
+    with pytest.raises(KeyboardInterrupt):
+        workers.execute(plan(cells(*seeds)), local._slots(cells("layers=0")[0]), stopped)
+    assert pack._plan().runs == before
+
+
+def test_a_job_has_the_device_and_the_folders_of_its_submission(
+    fake: Fake, cells: Callable[..., list[Config]], results: Path
+) -> None:
+    (queued,) = cells("layers=0 machine.image_cache=/scratch/images machine.device=cpu")
+    (pack,) = packs_of([queued], results)
+    (here,) = cells("layers=0 machine.image_cache=/home/me/images machine.device=cuda")
+    save_config(here)  # a local command has begun the run, and was stopped
+    (run,) = pack._plan().runs.values()
+    assert run.config.machine == queued.machine
 
 
 # waiting

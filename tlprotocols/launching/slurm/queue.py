@@ -50,20 +50,16 @@ class JobRecord:
     def read(paths: Files) -> "JobRecord | None":
         """The record of a run, if it was ever submitted. A damaged one is named and ignored."""
         try:
-            return JobRecord(**read_json(_file(paths)))
+            return JobRecord(**read_json(paths.job))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            log.warning("%s: no record of a job (%s)", _file(paths), error)
+            log.warning("%s: no record of a job (%s)", paths.job, error)
             return None
 
     def write(self, paths: Files) -> None:
         """Write it into the run's folder."""
-        write_atomic(_file(paths), json.dumps(dataclasses.asdict(self)))
-
-
-def _file(paths: Files) -> Path:
-    return paths.folder / "job.json"
+        write_atomic(paths.job, json.dumps(dataclasses.asdict(self)))
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,7 @@ def _submit_array(
                         group.after,
                         options.per_gpu,
                         options.warning,
+                        pack[0].config.machine,  # that of all runs: it is no factor
                     )
                 )
                 for pack in group.packs

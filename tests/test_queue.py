@@ -596,6 +596,59 @@ def test_a_queued_run_that_becomes_a_base_is_submitted_again_and_so_is_what_wait
     assert (fake.read("last"), plan([config]).to_run) == (["43"], [])
 
 
+def out_of_memory(*runs: Run) -> None:
+    """Their job ends while it has these runs, and SLURM says in its log why."""
+    for run in runs:
+        job._on_event("started", run, "")
+        record = JobRecord.read(files(run.config))
+        assert record is not None
+        Path(record.log).write_text("slurmstepd: error: Detected 1 oom_kill event")
+
+
+def test_runs_that_shared_a_job_when_it_ran_out_of_memory_are_tried_alone_before_one_of_them_fails(
+    fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1", "layers=0 seed=2")
+    small, large, later = plan(sweep).requested
+    slurm = cluster(cpus=2)
+    states: list[str] = []
+
+    def both_begin() -> None:
+        out_of_memory(small, large)
+        (fake.here / "queue").write_text("")
+        states.extend(slurm.look(plan(sweep)).state(run) for run in (small, large, later))
+
+    def each_alone() -> None:
+        out_of_memory(large)
+        for run in (small, later):
+            in_job(run, run.config)
+
+    goes_on(fake, monkeypatch, both_begin, each_alone)
+    failed = slurm.execute(plan(sweep), NO_COST, quiet)
+    assert states == ["to_run"] * 3
+    assert failed is not None
+    assert list(failed) == [large.id]
+    assert "out of memory; raise hydra.launcher.mem_gb" in failed[large.id]
+    assert len({JobRecord.read(files(run.config)).job for run in (small, large, later)}) == 3
+    assert slurm.look(plan(sweep)).state(large) == "failed"
+
+
+def test_a_run_whose_job_ran_out_of_memory_after_it_had_finished_others_fails_at_once(
+    fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1")
+    first, second = plan(sweep).requested
+
+    def in_turn() -> None:
+        in_job(first, first.config)
+        out_of_memory(second)
+
+    goes_on(fake, monkeypatch, in_turn)
+    failed = cluster().execute(plan(sweep), NO_COST, quiet)
+    assert failed is not None
+    assert (list(failed), fake.read("last")) == ([second.id], ["41"])
+
+
 def test_a_job_records_that_it_has_finished_a_run_also_when_it_was_requeued_before_it_could(
     cells: Callable[..., list[Config]], results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

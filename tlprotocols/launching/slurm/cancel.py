@@ -39,6 +39,6 @@ def _elsewhere_too(claim: Claim, plan: Plan, live: Mapping[str, Submission]) -> 
     own = live.get(claim.job.tag)
     if own is None:
         return False
-    runs = own.runs[int(claim.job.id.partition("_")[2] or 0)]
+    runs = own.task(claim.job.id)
     dependants = [id for other in live.values() if other.base in runs for ids in other.runs for id in ids]
     return any(id not in plan.runs for id in (*runs, *dependants))

@@ -47,6 +47,10 @@ class Submission:
                 return Submission(folder, tag, tuple(map(tuple, values["runs"])), values["base"], jobs)
         return None
 
+    def task(self, job: str) -> tuple[str, ...]:
+        """The ids of the runs of a job: 12, or 12_3 in an array."""
+        return self.runs[int(job.partition("_")[2] or 0)]
+
     @property
     def begun(self) -> Path:
         """There while sbatch may have taken it and the records of its jobs are not all written."""
@@ -108,6 +112,16 @@ def claims(found: Mapping[str, JobRecord], jobs: Mapping[str, Job]) -> dict[str,
         for id, record in found.items()
         if record.cluster == here and record.job in jobs and jobs[record.job].tag == record.tag
     }
+
+
+def shared(run: Run, record: JobRecord) -> bool:
+    """Whether the last job of a run had also begun others that it did not finish: any of them may have taken the
+    memory. Those that were submitted again since then count as such."""
+    results = Path(run.config.results_dir)
+    submission = Submission.read(results / "slurm", record.tag)
+    others = set(submission.task(record.job)) - {run.id} if submission else ()
+    found = [other for id in others if (other := JobRecord.read(Files(results, id)))]
+    return any(other.broken_off or other.tag != record.tag for other in found)
 
 
 def in_queue(runs: Sequence[Run]) -> dict[str, Claim]:

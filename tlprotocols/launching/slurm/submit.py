@@ -129,23 +129,32 @@ def cancel_orphans(folder: Path, jobs: Mapping[str, Job]) -> int:
 def _groups(plan: Plan, seconds: Mapping[str, float], options: Options) -> Iterator[Group]:
     """Groups of packs, a base before what waits for it."""
     most = options.max_array_size or queue.max_array_size()
-    by: dict[tuple[str, str | None, float], list[Run]] = defaultdict(list)
+    by: dict[tuple[str, str | None, float, bool], list[Run]] = defaultdict(list)
     for run in plan.to_run:
         role = "base" if run.role == "base" else "runs"
         after = run.base if run.base not in plan.rows else None
-        by[role, after, _memory(run, role, options)].append(run)
-    for (role, after, mem_gb), group in sorted(by.items(), key=lambda item: item[0][0]):
-        single = [[run] for run in group]
-        packed = single if role == "base" else packs(group, seconds, options.workers, options.pack_minutes)
+        ran_out = _ran_out(run)
+        # a run that ran out of memory, and gets no more of it by mem_gb, is alone: the next time it is its own fault
+        single = role == "base" or (ran_out is not None and ran_out.mem_gb >= options.memory(role))
+        by[role, after, _memory(ran_out, role, options), single].append(run)
+    for (role, after, mem_gb, single), group in sorted(by.items(), key=lambda item: item[0][0]):
+        packed = [[run] for run in group] if single else packs(group, seconds, options.workers, options.pack_minutes)
         for start in range(0, len(packed), most):
             yield Group(packed[start : start + most], role, after, mem_gb)
 
 
-def _memory(run: Run, role: str, options: Options) -> float:
-    """What its job gets, in GB: more than the last time, if the last time it was too little."""
-    record, least = JobRecord.read(files_of(run)), options.memory(role)
-    grown = options.more_memory > 1 and record and record.broken_off and queue.memory_ended(record)
-    return max(least, record.mem_gb * options.more_memory) if grown and record else least
+def _ran_out(run: Run) -> JobRecord | None:
+    """The record of the last job of a run, if that ran out of memory while it had the run."""
+    record = JobRecord.read(files_of(run))
+    return record if record and record.broken_off and queue.memory_ended(record) else None
+
+
+def _memory(ran_out: JobRecord | None, role: str, options: Options) -> float:
+    """What a job gets, in GB: more than the last one of its run, if that was too little."""
+    least = options.memory(role)
+    if ran_out is None or options.more_memory == 1:
+        return least
+    return max(least, ran_out.mem_gb * options.more_memory)
 
 
 def may_grow(record: JobRecord, role: str, options: Options) -> bool:

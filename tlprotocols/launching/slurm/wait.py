@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tlprotocols.launching.backend import OnEvent
 from tlprotocols.launching.slurm import queue
-from tlprotocols.launching.slurm.claims import claims, files_of, records
+from tlprotocols.launching.slurm.claims import claims, files_of, records, shared
 from tlprotocols.launching.slurm.job import failures_seen
 from tlprotocols.launching.slurm.options import Options
 from tlprotocols.launching.slurm.queue import JobRecord
@@ -133,7 +133,7 @@ class Watch:
         kind, words = queue.why_lost(record)
         if kind == "memory":
             role = "base" if run.role == "base" else "runs"
-            if record.started is None or may_grow(record, role, self.options):
+            if record.started is None or may_grow(record, role, self.options) or shared(run, record):
                 self._submit_again(run, words)
                 return
             write_atomic(files_of(run).failure, words)  # its own fault: not to be tried again by itself

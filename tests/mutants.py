@@ -428,6 +428,64 @@ MUTANTS = [
         ("an error of the disk is the run's own", "PASSING = (OSError, ", "PASSING = (", "faults", "own_error"),
     ),
     *in_(
+        "tlprotocols/launching/slurm",
+        "submit",
+        (
+            "jobs of a killed command are forgotten",
+            "        record_interrupted(folder)\n",
+            "",
+            "queue",
+            "killed",
+        ),
+        (
+            "runs that shared a job's memory share the next one, too",
+            'single = role == "base" or (ran_out',
+            'single = role == "base" or (False and ran_out',
+            "queue",
+            "shared_a_job",
+        ),
+    ),
+    *in_(
+        "tlprotocols/launching/slurm",
+        "wait",
+        (
+            "a run that left less than is wanted fails",
+            "if record.finished:",
+            "if False:",
+            "queue",
+            "more_is_wanted or becomes_a_base",
+        ),
+        (
+            "a run fails for the memory of another in its job",
+            " or shared(run, record):",
+            ":",
+            "queue",
+            "shared_a_job",
+        ),
+    ),
+    *in_(
+        "tlprotocols/launching/slurm",
+        "job",
+        (
+            "a job computes on the device of another command",
+            "self.machine or config.machine",
+            "config.machine",
+            "queue",
+            "has_the_device",
+        ),
+    ),
+    *in_(
+        "tlprotocols/launching",
+        "workers",
+        (
+            "a local command rewrites what a job of a cluster will read",
+            "        save_if_no_job_reads(run.config)",
+            '        __import__("tlprotocols.records").records.save_config(run.config)',
+            "queue",
+            "leaves_alone",
+        ),
+    ),
+    *in_(
         "tlprotocols/launching",
         "ready",
         (

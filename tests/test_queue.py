@@ -18,7 +18,9 @@ from tlprotocols import records
 from tlprotocols.config.identity import base_of, factors
 from tlprotocols.config.schema import Config
 from tlprotocols.errors import ConfigError, RunsFailed
+from tlprotocols.launching import workers
 from tlprotocols.launching.driver import sweep
+from tlprotocols.launching.local import Local
 from tlprotocols.launching.slurm import cluster as slurm_cluster
 from tlprotocols.launching.slurm import job, locks, queue, submit, wait
 from tlprotocols.launching.slurm.claims import Submission, in_queue
@@ -188,6 +190,71 @@ def test_jobs_of_an_interrupted_submission_are_cancelled_and_their_runs_submitte
     assert not list((results / "slurm" / "submissions").glob("*.begun"))
 
 
+def killed_while_it_records(sweep: list[Config], moment: str, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """Submit a sweep, an array with a task a run, in a command that is killed after sbatch has taken it."""
+    written: list[JobRecord] = []
+    write = JobRecord.write
+
+    def writes_until_killed(self: JobRecord, paths: Files) -> None:
+        if len(written) == {"before the first record": 0, "between two records": 1}.get(moment):
+            raise KeyboardInterrupt
+        written.append(self)
+        write(self, paths)
+
+    def killed(self: Submission) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JobRecord, "write", writes_until_killed)
+        patched.setattr(Submission, "complete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cluster(wait=False, pack_minutes=0).execute(plan(sweep), NO_COST, quiet)
+    assert len(fake.read("queue")) == len(sweep)
+    return plan(sweep).requested
+
+
+MOMENTS = ("before the first record", "between two records", "after the last record")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_jobs_that_sbatch_has_taken_stay_in_the_queue_when_the_command_is_killed(
+    moment: str, fake: Fake, cells: Callable[..., list[Config]], results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1")
+    runs = killed_while_it_records(sweep, moment, fake, monkeypatch)
+    if moment == "after the last record":
+        job._on_event("started", runs[0], "")
+    notes: list[object] = []
+    cluster(wait=False).execute(plan(sweep), NO_COST, lambda what, run, detail: notes.append(detail))
+    assert sorted(claim.job.id for claim in in_queue(runs).values()) == ["41_0", "41_1"]
+    assert (fake.read("last"), fake.read("cancelled")) == (["41"], [])
+    assert "queue   squeue --jobs=41" in notes
+    assert all(Path(claim.record.log).name == f"{claim.job.id}_0_log.out" for claim in in_queue(runs).values())
+    assert bool(JobRecord.read(files(runs[0].config)).started) == (moment == "after the last record")
+    assert not list((results / "slurm" / "submissions").glob("*.begun"))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_cancel_ends_what_a_killed_command_has_submitted(
+    moment: str, fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1")
+    killed_while_it_records(sweep, moment, fake, monkeypatch)
+    cluster(cancel=True).execute(plan(sweep), NO_COST, quiet)
+    assert (sorted(fake.read("cancelled")), fake.read("queue")) == (["41_0", "41_1"], [])
+
+
+def test_cancel_ends_jobs_of_a_command_that_was_killed_before_it_knew_their_numbers(
+    fake: Fake, cells: Callable[..., list[Config]], results: Path
+) -> None:
+    (run,) = plan(cells("layers=0")).requested
+    lost = Submission.new(results / "slurm", [[run.id]], None)
+    lost.begin()  # and killed after sbatch
+    fake.add("9", lost.tag)
+    cluster(cancel=True).execute(plan([run.config]), NO_COST, quiet)
+    assert (fake.read("cancelled"), fake.read("queue")) == (["9"], [])
+
+
 def test_a_run_that_another_user_has_in_the_queue_is_not_submitted_again(
     fake: Fake, cells: Callable[..., list[Config]]
 ) -> None:
@@ -349,6 +416,42 @@ def test_a_refusal_for_good_is_said_and_ends_the_command(fake: Fake, cells: Call
         cluster().execute(plan(cells("layers=0")), NO_COST, quiet)
 
 
+def packs_of(sweep: list[Config], results: Path) -> list[job.Pack]:
+    """Submit a sweep. Returns what its jobs will do."""
+    from submitit.core.utils import DelayedSubmission
+
+    cluster(wait=False).execute(plan(sweep), NO_COST, quiet)
+    return [DelayedSubmission.load(path).function for path in (results / "slurm").glob("*_submitted.pkl")]  # type: ignore[misc]
+
+
+def test_a_local_command_leaves_alone_what_a_job_of_the_queue_will_execute(
+    fake: Fake, cells: Callable[..., list[Config]], results: Path
+) -> None:
+    elsewhere = "machine.image_cache=/scratch/images"
+    seeds = ("layers=0", "layers=0 seed=1")
+    (pack,) = packs_of(cells(*(f"{seed} curve=true {elsewhere}" for seed in seeds)), results)
+    before = pack._plan().runs
+
+    def stopped(what: str, run: Run | None, detail: object) -> None:
+        raise KeyboardInterrupt
+
+    local = Local(workers=1, gpus=None, per_gpu=1, dry_run=False, retry_failed=False)
+    with pytest.raises(KeyboardInterrupt):
+        workers.execute(plan(cells(*seeds)), local._slots(cells("layers=0")[0]), stopped)
+    assert pack._plan().runs == before
+
+
+def test_a_job_has_the_device_and_the_folders_of_its_submission(
+    fake: Fake, cells: Callable[..., list[Config]], results: Path
+) -> None:
+    (queued,) = cells("layers=0 machine.image_cache=/scratch/images machine.device=cpu")
+    (pack,) = packs_of([queued], results)
+    (here,) = cells("layers=0 machine.image_cache=/home/me/images machine.device=cuda")
+    save_config(here)  # a local command has begun the run, and was stopped
+    (run,) = pack._plan().runs.values()
+    assert run.config.machine == queued.machine
+
+
 # waiting
 
 
@@ -428,6 +531,158 @@ def test_a_job_that_ends_before_its_run_begins_is_submitted_again_and_not_for_ev
     watch.look_at_queue()
     watch.look_at_queue()
     assert watch.failed[lost.id].startswith("its SLURM job 7_2 ended without a result")
+
+
+def goes_on(fake: Fake, monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object]) -> None:
+    """A cluster on which all jobs of the queue have ended whenever the next of these steps is done: one after each
+    submission, the first for what is queued already."""
+    done, slept = 0, 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal done, slept
+        slept += 1
+        time.sleep(0.001)
+        assert slept < 10_000, "it does not end"
+        if fake.read("queue") and done < len(steps):
+            steps[done]()
+            done += 1
+            (fake.here / "queue").write_text("")
+
+    monkeypatch.setattr(WAIT_TIME, SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(wait, "FIRST_LOOK", 0.01)
+    monkeypatch.setattr(wait, "SECOND_LOOK", 0.0)
+
+
+def in_job(run: Run, config: Config, role: str = "run") -> None:
+    """A job executes this configuration of a run."""
+    job._on_event("started", run, "")
+    execute(config, role)
+    job._on_event("finished", run, "")
+
+
+@pytest.mark.parametrize("more", ["curve=true", "keep_weights=true", "predictions=true"])
+def test_a_queued_run_of_which_more_is_wanted_is_submitted_again_when_its_job_has_ended(
+    more: str, fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less, wanted = cells("layers=0", f"layers=0 {more}")
+    (run,) = plan([less]).requested
+    claim(run, "7")
+    fake.add("7")
+    goes_on(fake, monkeypatch, lambda: in_job(run, less), lambda: in_job(run, wanted))
+    assert cluster().execute(plan([wanted]), NO_COST, quiet) == {}
+    assert fake.read("last") == ["41"]
+    assert plan([wanted]).to_run == []
+
+
+def test_a_queued_run_that_becomes_a_base_is_submitted_again_and_so_is_what_waits_for_it(
+    fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (config,) = cells("layers=4")
+    planned = plan([config])
+    (run,) = planned.requested
+    base = planned.runs[str(run.base)]
+    claim(base, "7")  # of a sweep that needs no weights of it
+    fake.add("7")
+
+    def both() -> None:
+        in_job(base, base.config, "base")
+        in_job(run, config)
+
+    goes_on(fake, monkeypatch, lambda: in_job(base, base.config), both)
+    assert cluster().execute(planned, NO_COST, quiet) == {}
+    assert "--dependency=afterany:7" in fake.job_script(41)
+    assert "--job-name=tlp-base\n" in fake.job_script(42)
+    assert "--dependency=afterany:42" in fake.job_script(43)
+    assert (fake.read("last"), plan([config]).to_run) == (["43"], [])
+
+
+def out_of_memory(*runs: Run) -> None:
+    """Their job ends while it has these runs, and SLURM says in its log why."""
+    for run in runs:
+        job._on_event("started", run, "")
+        record = JobRecord.read(files(run.config))
+        assert record is not None
+        Path(record.log).write_text("slurmstepd: error: Detected 1 oom_kill event")
+
+
+def test_runs_that_shared_a_job_when_it_ran_out_of_memory_are_tried_alone_before_one_of_them_fails(
+    fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1", "layers=0 seed=2")
+    small, large, later = plan(sweep).requested
+    slurm = cluster(cpus=2)
+    states: list[str] = []
+
+    def both_begin() -> None:
+        out_of_memory(small, large)
+        (fake.here / "queue").write_text("")
+        states.extend(slurm.look(plan(sweep)).state(run) for run in (small, large, later))
+
+    def each_alone() -> None:
+        out_of_memory(large)
+        for run in (small, later):
+            in_job(run, run.config)
+
+    goes_on(fake, monkeypatch, both_begin, each_alone)
+    failed = slurm.execute(plan(sweep), NO_COST, quiet)
+    assert states == ["to_run"] * 3
+    assert failed is not None
+    assert list(failed) == [large.id]
+    assert "out of memory; raise hydra.launcher.mem_gb" in failed[large.id]
+    assert len({JobRecord.read(files(run.config)).job for run in (small, large, later)}) == 3
+    assert slurm.look(plan(sweep)).state(large) == "failed"
+
+
+def test_a_run_whose_job_ran_out_of_memory_after_it_had_finished_others_fails_at_once(
+    fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1")
+    first, second = plan(sweep).requested
+
+    def in_turn() -> None:
+        in_job(first, first.config)
+        out_of_memory(second)
+
+    goes_on(fake, monkeypatch, in_turn)
+    failed = cluster().execute(plan(sweep), NO_COST, quiet)
+    assert failed is not None
+    assert (list(failed), fake.read("last")) == ([second.id], ["41"])
+
+
+def test_a_job_records_that_it_has_finished_a_run_also_when_it_was_requeued_before_it_could(
+    cells: Callable[..., list[Config]], results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    (config,) = cells("layers=0")
+    (run,) = plan([config]).requested
+    save_config(config)
+    submitted = claim(run, "7")
+    pack = job.Pack(str(results), ((run.id, "run"),))
+    pack()
+    record = JobRecord.read(files(config))
+    assert record is not None
+    assert str(record.started) <= str(record.finished)
+    dataclasses.replace(record, finished=None).write(files(config))
+    pack()
+    assert JobRecord.read(files(config)).finished
+    submitted.write(files(config))  # of a job that comes too late: it does nothing of the run
+    pack()
+    assert JobRecord.read(files(config)) == submitted
+
+
+def test_a_run_that_is_trained_once_more_fails_with_its_job_although_it_has_a_row(
+    fake: Fake, cells: Callable[..., list[Config]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less, wanted = cells("layers=0", "layers=0 curve=true")
+    (run,) = plan([less]).requested
+    claim(run, "7")
+    in_job(run, less)
+    goes_on(fake, monkeypatch, lambda: job._on_event("started", run, ""))
+    monkeypatch.setattr(queue, "ending", lambda record: {"JobState": "CANCELLED"})
+    failed = cluster().execute(plan([wanted]), NO_COST, quiet)
+    assert failed is not None
+    assert failed[run.id].startswith("its SLURM job 41 ended without a result (cancelled)")
+    assert fake.read("last") == ["41"]
 
 
 def test_results_are_found_by_two_listings_and_not_by_a_look_into_every_folder(

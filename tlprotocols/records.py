@@ -48,6 +48,11 @@ class Files:
         return self.folder / "config.json"
 
     @property
+    def job(self) -> Path:
+        """The SLURM job that has the run, or had it."""
+        return self.folder / "job.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that executes the run."""
         return self.folder / "lock"
@@ -181,6 +186,13 @@ def save_config(config: Config) -> None:
     paths.folder.mkdir(parents=True, exist_ok=True)
     config = dataclasses.replace(config, results_dir=str(paths.results))
     write_atomic(paths.config, json.dumps(dataclasses.asdict(config), indent=1))
+
+
+def save_if_no_job_reads(config: Config) -> None:
+    """Save what a run will be, before it begins: a full disk is seen at once. A run that a job of a cluster may have
+    keeps what was submitted, such as the device and the curve, until another process begins it."""
+    if not files(config).job.exists():
+        save_config(config)
 
 
 def read_config(paths: Files) -> Config:

@@ -17,7 +17,7 @@ from tlprotocols.launching.ready import Queue
 from tlprotocols.launching.worker import attempt, prepare
 from tlprotocols.planning.cost import Cost
 from tlprotocols.planning.plan import Plan, Run
-from tlprotocols.records import files, save_config
+from tlprotocols.records import files, save_if_no_job_reads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Ray:
         """Execute what remains. Ctrl-C and SIGTERM end the tasks; the state that they saved is kept."""
         queue, running = Queue(plan, on_event), dict[Any, Run]()
         for run in plan.to_run_or_await:
-            save_config(run.config)
+            save_if_no_job_reads(run.config)
         if not plan.to_run_or_await:
             return {}
         ray, gpu = self._connect(), plan.to_run_or_await[0].config.machine.device == "cuda"

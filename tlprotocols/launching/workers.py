@@ -12,7 +12,7 @@ from tlprotocols.launching.backend import OnEvent
 from tlprotocols.launching.ready import Queue
 from tlprotocols.launching.worker import ONE_THREAD, serve
 from tlprotocols.planning.plan import Plan, Run
-from tlprotocols.records import save_config
+from tlprotocols.records import save_if_no_job_reads
 
 
 def execute(plan: Plan, slots: list[str | None], on_event: OnEvent) -> dict[str, str]:
@@ -24,7 +24,7 @@ def execute(plan: Plan, slots: list[str | None], on_event: OnEvent) -> dict[str,
     """
     todo = plan.to_run_or_await
     for run in todo:
-        save_config(run.config)
+        save_if_no_job_reads(run.config)
     queue, pool = Queue(plan, on_event), Pool(slots[: len(todo)], on_event)
     try:
         for gpu in pool.slots:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tlprotocols.launching.backend import OnEvent
 from tlprotocols.launching.slurm import queue
 from tlprotocols.launching.slurm.claims import Claim, Submission, claims, records
-from tlprotocols.launching.slurm.submit import alone
+from tlprotocols.launching.slurm.submit import alone, cancel_orphans
 from tlprotocols.planning.plan import Plan
 
 
@@ -25,7 +25,8 @@ def cancel(plan: Plan, results: Path, on_event: OnEvent) -> None:
         live = {tag: one for tag in {job.tag for job in jobs.values()} - {""} if (one := Submission.read(folder, tag))}
         ours = {id for id, claim in mine.items() if not _elsewhere_too(claim, plan, live)}
         queue.cancel(ours)
-        on_event("note", None, f"cancelled {len(ours)} jobs; what their runs have saved is kept")
+        ended = len(ours) + cancel_orphans(folder, jobs)
+        on_event("note", None, f"cancelled {ended} jobs; what their runs have saved is kept")
         if len(mine) > len(ours):
             on_event("note", None, f"{len(mine) - len(ours)} jobs go on: another sweep in {results} needs them")
         others = {claim.job.id: claim.record.user for claim in claimed.values() if claim.job.id not in mine}
@@ -38,6 +39,6 @@ def _elsewhere_too(claim: Claim, plan: Plan, live: Mapping[str, Submission]) -> 
     own = live.get(claim.job.tag)
     if own is None:
         return False
-    runs = own.runs[int(claim.job.id.partition("_")[2] or 0)]
+    runs = own.task(claim.job.id)
     dependants = [id for other in live.values() if other.base in runs for ids in other.runs for id in ids]
     return any(id not in plan.runs for id in (*runs, *dependants))

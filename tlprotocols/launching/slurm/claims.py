@@ -23,12 +23,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Submission:
-    """What one call of sbatch submits: written before it, so that its jobs can be found if we are killed meanwhile."""
+    """What one call of sbatch submits: written before it, and with its jobs after it, so that they can be found if we
+    are killed meanwhile."""
 
     folder: Path  # results/slurm
     tag: str
     runs: tuple[tuple[str, ...], ...]  # run ids of each task
     base: str | None  # the run that all of them wait for
+    jobs: tuple[JobRecord, ...] = ()  # of each task, as soon as sbatch has taken them
 
     @staticmethod
     def new(folder: Path, runs: Iterable[Iterable[str]], base: str | None) -> "Submission":
@@ -41,8 +43,13 @@ class Submission:
         for path in (folder / "submissions" / f"{tag}.json", folder / "submissions" / f"{tag}.begun"):
             if path.exists():
                 values = json.loads(path.read_bytes())
-                return Submission(folder, tag, tuple(map(tuple, values["runs"])), values["base"])
+                jobs = tuple(JobRecord(**job) for job in values.get("jobs", ()))  # older files have none
+                return Submission(folder, tag, tuple(map(tuple, values["runs"])), values["base"], jobs)
         return None
+
+    def task(self, job: str) -> tuple[str, ...]:
+        """The ids of the runs of a job: 12, or 12_3 in an array."""
+        return self.runs[int(job.partition("_")[2] or 0)]
 
     @property
     def begun(self) -> Path:
@@ -52,7 +59,26 @@ class Submission:
     def begin(self) -> None:
         """Before sbatch."""
         self.begun.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.begun, json.dumps({"runs": self.runs, "base": self.base}))
+        self._write()
+
+    def taken(self, jobs: Iterable[JobRecord]) -> "Submission":
+        """After sbatch, when the jobs can do their work: the same with their records, by task."""
+        found = dataclasses.replace(self, jobs=tuple(jobs))
+        found._write()
+        return found
+
+    def _write(self) -> None:
+        jobs = [dataclasses.asdict(job) for job in self.jobs]
+        write_atomic(self.begun, json.dumps({"runs": self.runs, "base": self.base, "jobs": jobs}))
+
+    def record(self) -> None:
+        """Write the records of the jobs into the runs' folders, those that are not there yet."""
+        for job, ids in zip(self.jobs, self.runs, strict=True):
+            for paths in (Files(self.folder.parent, id) for id in ids):
+                there = JobRecord.read(paths)  # by now the job may have written when it began
+                if paths.folder.is_dir() and (there is None or there.tag != self.tag):
+                    job.write(paths)
+        self.complete()
 
     def complete(self) -> None:
         """After the records are written."""
@@ -88,6 +114,16 @@ def claims(found: Mapping[str, JobRecord], jobs: Mapping[str, Job]) -> dict[str,
     }
 
 
+def shared(run: Run, record: JobRecord) -> bool:
+    """Whether the last job of a run had also begun others that it did not finish: any of them may have taken the
+    memory. Those that were submitted again since then count as such."""
+    results = Path(run.config.results_dir)
+    submission = Submission.read(results / "slurm", record.tag)
+    others = set(submission.task(record.job)) - {run.id} if submission else ()
+    found = [other for id in others if (other := JobRecord.read(Files(results, id)))]
+    return any(other.broken_off or other.tag != record.tag for other in found)
+
+
 def in_queue(runs: Sequence[Run]) -> dict[str, Claim]:
     """The runs that jobs of the queue have.
 
@@ -110,11 +146,22 @@ def located(plan: Plan, claimed: Mapping[str, Claim], derived: Mapping[str, str]
     return dataclasses.replace(plan, running=running, failed=failed, awaited=frozenset(awaited))
 
 
+def record_interrupted(folder: Path) -> None:
+    """Write the records that an interrupted submission did not come to write, if sbatch had taken it: its jobs work.
+    Only for the one who holds the lock of submissions."""
+    for submission in _begun(folder):
+        if submission.jobs:
+            submission.record()
+
+
 def orphans(folder: Path, jobs: Mapping[str, Job]) -> tuple[list[Submission], list[Job]]:
-    """Submissions that were interrupted between sbatch and the last record, and their jobs: these do nothing, since
+    """Submissions that were interrupted before sbatch had taken all of it, and their jobs: these do nothing, since
     submitit did not come to write down what. Only for the one who holds the lock of submissions."""
+    submissions = [found for found in _begun(folder) if not found.jobs]
+    tags = {found.tag for found in submissions}
+    return submissions, [job for job in jobs.values() if job.tag in tags]
+
+
+def _begun(folder: Path) -> list[Submission]:
     tags = [path.stem for path in sorted((folder / "submissions").glob("*.begun"))]
-    return (
-        [found for tag in tags if (found := Submission.read(folder, tag))],
-        [job for job in jobs.values() if job.tag in tags],
-    )
+    return [found for tag in tags if (found := Submission.read(folder, tag))]

@@ -11,7 +11,7 @@ from tlprotocols.errors import ConfigError, RunsFailed
 from tlprotocols.launching.backend import OnEvent
 from tlprotocols.launching.slurm import queue
 from tlprotocols.launching.slurm.cancel import cancel
-from tlprotocols.launching.slurm.claims import Claim, claims, files_of, located, records
+from tlprotocols.launching.slurm.claims import Claim, claims, files_of, located, records, shared
 from tlprotocols.launching.slurm.locks import check_locks
 from tlprotocols.launching.slurm.options import Options
 from tlprotocols.launching.slurm.queue import JobRecord
@@ -92,9 +92,10 @@ class Slurm:
             id: f"its SLURM job {record.job} ran out of memory; raise hydra.launcher.mem_gb"
             for id, record in found.items()
             if not (retry_failed or id in claimed)
-            and record.started
+            and record.broken_off
             and queue.memory_ended(record)
             and not may_grow(record, plan.runs[id].role, self.options)
+            and not shared(plan.runs[id], record)
         }
         return located(plan, claimed, derived)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+from tlprotocols.config.schema import Machine
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching.slurm.queue import JobRecord
 from tlprotocols.planning.plan import Plan, Run
@@ -32,6 +33,7 @@ class Pack:
     base: str | None = None  # the run they copy from
     per_gpu: int = 1
     warning: float = 90.0  # seconds from SLURM's warning to the end
+    machine: Machine | None = None  # the nodes' device and folders; a run's own file has those of who last began it
 
     def __call__(self) -> None:
         """Execute what is not finished."""
@@ -75,8 +77,11 @@ class Pack:
         for id, role in self.runs:
             paths = Files(Path(self.results), id)
             config = replace(read_config(paths), results_dir=self.results)
+            config = replace(config, machine=self.machine or config.machine)
             if finished_row(config, role) is None:
                 runs[id] = Run(id, config, role, None, 0, 0)
+            elif (record := JobRecord.read(paths)) and record.broken_off:  # finished as SLURM ended us
+                replace(record, finished=_now()).write(paths)
         return Plan(tuple(runs), runs, rows={}, running={}, failed={})
 
     def _has_base(self) -> bool:
@@ -124,13 +129,15 @@ def _slots(per_gpu: int) -> list[str | None]:
 
 
 def _on_event(what: str, run: Run | None, detail: object) -> None:
-    """Print what happens into the job's log, and record when a run began."""
+    """Print what happens into the job's log, and record when a run began and when it was finished."""
     if run is None or what == "advance":
         return
     paths = Files(Path(run.config.results_dir), run.id)
-    record = JobRecord.read(paths) if what == "started" else None
-    if record:
-        replace(record, started=_now()).write(paths)
+    record = JobRecord.read(paths) if what in ("started", "finished") else None
+    if record and what == "started":
+        replace(record, started=_now(), finished=None).write(paths)
+    elif record:
+        replace(record, finished=_now()).write(paths)
     if what == "failed":
         marks = failures_seen(paths.results)
         marks.mkdir(parents=True, exist_ok=True)

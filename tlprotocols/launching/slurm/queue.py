@@ -39,25 +39,27 @@ class JobRecord:
     user: str = ""
     tag: str = ""  # of the submission, also in the job's comment: another job of this number does not have it
     mem_gb: float = 0.0
+    finished: str | None = None  # when the job finished the run, as it was wanted then
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the job began the run and has not finished it."""
+        return self.started is not None and self.finished is None
 
     @staticmethod
     def read(paths: Files) -> "JobRecord | None":
         """The record of a run, if it was ever submitted. A damaged one is named and ignored."""
         try:
-            return JobRecord(**read_json(_file(paths)))
+            return JobRecord(**read_json(paths.job))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
-            log.warning("%s: no record of a job (%s)", _file(paths), error)
+            log.warning("%s: no record of a job (%s)", paths.job, error)
             return None
 
     def write(self, paths: Files) -> None:
         """Write it into the run's folder."""
-        write_atomic(_file(paths), json.dumps(dataclasses.asdict(self)))
-
-
-def _file(paths: Files) -> Path:
-    return paths.folder / "job.json"
+        write_atomic(paths.job, json.dumps(dataclasses.asdict(self)))
 
 
 @dataclass(frozen=True)

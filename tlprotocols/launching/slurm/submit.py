@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from tlprotocols.launching.slurm import queue
-from tlprotocols.launching.slurm.claims import Claim, Submission, files_of, orphans
+from tlprotocols.launching.slurm.claims import Claim, Submission, files_of, orphans, record_interrupted
 from tlprotocols.launching.slurm.job import Pack, failures_seen
 from tlprotocols.launching.slurm.options import Options
 from tlprotocols.launching.slurm.queue import Job, JobRecord
@@ -79,11 +79,12 @@ def packs(runs: Sequence[Run], seconds: Mapping[str, float], workers: int, minut
 
 @contextmanager
 def alone(results: Path) -> Iterator[Path]:
-    """Submissions and cancellations in one results folder take turns, so that none overlooks the other's jobs. Yields
-    the folder of the jobs' files."""
+    """Submissions and cancellations in one results folder take turns, so that none overlooks the other's jobs, nor
+    those of one that was killed. Yields the folder of the jobs' files."""
     folder = results / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
+        record_interrupted(folder)
         yield folder
 
 
@@ -97,7 +98,7 @@ def submit(results: Path, state: Callable[[], State], options: Options) -> Submi
     """
     with alone(results) as folder:
         plan, claimed, jobs = state()
-        done = Submitted(plan, cancelled=_cancel_orphans(folder, jobs))
+        done = Submitted(plan, cancelled=cancel_orphans(folder, jobs))
         if not plan.to_run:
             return done
         seconds = cost(plan, here=False).seconds
@@ -116,8 +117,8 @@ def submit(results: Path, state: Callable[[], State], options: Options) -> Submi
         return done
 
 
-def _cancel_orphans(folder: Path, jobs: Mapping[str, Job]) -> int:
-    """End what an interrupted submission left in the queue: its runs are submitted again."""
+def cancel_orphans(folder: Path, jobs: Mapping[str, Job]) -> int:
+    """End what an interrupted submission left in the queue and no run has. Returns how many jobs these were."""
     submissions, lost = orphans(folder, jobs)
     queue.cancel(job.id for job in lost)
     for submission in submissions:
@@ -128,23 +129,32 @@ def _cancel_orphans(folder: Path, jobs: Mapping[str, Job]) -> int:
 def _groups(plan: Plan, seconds: Mapping[str, float], options: Options) -> Iterator[Group]:
     """Groups of packs, a base before what waits for it."""
     most = options.max_array_size or queue.max_array_size()
-    by: dict[tuple[str, str | None, float], list[Run]] = defaultdict(list)
+    by: dict[tuple[str, str | None, float, bool], list[Run]] = defaultdict(list)
     for run in plan.to_run:
         role = "base" if run.role == "base" else "runs"
         after = run.base if run.base not in plan.rows else None
-        by[role, after, _memory(run, role, options)].append(run)
-    for (role, after, mem_gb), group in sorted(by.items(), key=lambda item: item[0][0]):
-        single = [[run] for run in group]
-        packed = single if role == "base" else packs(group, seconds, options.workers, options.pack_minutes)
+        ran_out = _ran_out(run)
+        # a run that ran out of memory, and gets no more of it by mem_gb, is alone: the next time it is its own fault
+        single = role == "base" or (ran_out is not None and ran_out.mem_gb >= options.memory(role))
+        by[role, after, _memory(ran_out, role, options), single].append(run)
+    for (role, after, mem_gb, single), group in sorted(by.items(), key=lambda item: item[0][0]):
+        packed = [[run] for run in group] if single else packs(group, seconds, options.workers, options.pack_minutes)
         for start in range(0, len(packed), most):
             yield Group(packed[start : start + most], role, after, mem_gb)
 
 
-def _memory(run: Run, role: str, options: Options) -> float:
-    """What its job gets, in GB: more than the last time, if the last time it was too little."""
-    record, least = JobRecord.read(files_of(run)), options.memory(role)
-    grown = options.more_memory > 1 and record and record.started and queue.memory_ended(record)
-    return max(least, record.mem_gb * options.more_memory) if grown and record else least
+def _ran_out(run: Run) -> JobRecord | None:
+    """The record of the last job of a run, if that ran out of memory while it had the run."""
+    record = JobRecord.read(files_of(run))
+    return record if record and record.broken_off and queue.memory_ended(record) else None
+
+
+def _memory(ran_out: JobRecord | None, role: str, options: Options) -> float:
+    """What a job gets, in GB: more than the last one of its run, if that was too little."""
+    least = options.memory(role)
+    if ran_out is None or options.more_memory == 1:
+        return least
+    return max(least, ran_out.mem_gb * options.more_memory)
 
 
 def may_grow(record: JobRecord, role: str, options: Options) -> bool:
@@ -198,6 +208,7 @@ def _submit_array(
         paths = Files(results, run.id)
         for former in (paths.failure, paths.accident, failures_seen(results) / run.id):
             former.unlink(missing_ok=True)
+    cluster, user = queue.cluster_name(), queue.user_name()  # before sbatch: SLURM may be silent
     submission = Submission.new(folder, ([run.id for run in pack] for pack in group.packs), group.after)
     submission.begin()
     executor = _executor(group, seconds, options, submission, before)
@@ -211,6 +222,7 @@ def _submit_array(
                         group.after,
                         options.per_gpu,
                         options.warning,
+                        pack[0].config.machine,  # that of all runs: it is no factor
                     )
                 )
                 for pack in group.packs
@@ -218,15 +230,14 @@ def _submit_array(
     except (subprocess.CalledProcessError, RuntimeError):
         submission.withdraw()
         raise
-    now, cluster, user = datetime.now(UTC).isoformat(timespec="seconds"), queue.cluster_name(), queue.user_name()
-    for job, pack in zip(jobs, group.packs, strict=True):
-        record = JobRecord(
-            str(job.job_id), str(job.paths.stdout), now, None, cluster, user, submission.tag, group.mem_gb
-        )
-        for run in pack:
-            done.records[run.id] = record
-            record.write(Files(results, run.id))
-    submission.complete()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    submission = submission.taken(
+        JobRecord(str(job.job_id), str(job.paths.stdout), now, None, cluster, user, submission.tag, group.mem_gb)
+        for job in jobs
+    )
+    submission.record()
+    for record, pack in zip(submission.jobs, group.packs, strict=True):
+        done.records |= dict.fromkeys([run.id for run in pack], record)
     done.packs += len(group.packs)
     if group.role == "base":  # what waited for a base that was lost waits for this one
         bases = {run.id: done.records[run.id].job for pack in group.packs for run in pack}

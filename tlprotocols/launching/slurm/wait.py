@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tlprotocols.launching.backend import OnEvent
 from tlprotocols.launching.slurm import queue
-from tlprotocols.launching.slurm.claims import claims, files_of, records
+from tlprotocols.launching.slurm.claims import claims, files_of, records, shared
 from tlprotocols.launching.slurm.job import failures_seen
 from tlprotocols.launching.slurm.options import Options
 from tlprotocols.launching.slurm.queue import JobRecord
@@ -118,7 +118,7 @@ class Watch:
         self.said = text
 
     def _handle_lost_job(self, run: Run, record: JobRecord | None) -> None:
-        """Its job is gone and left no row."""
+        """Its job is gone and left no row that has all that is wanted."""
         if self._end_failed(run) or is_running(files_of(run)):  # another process, without a job of ours, has it
             return
         if run.base in self.failed:
@@ -127,10 +127,13 @@ class Watch:
         if record is None:
             self._submit_again(run, "it has no job")
             return
+        if record.finished:  # for a sweep that wanted less: no curve, or no weights of what is a base now
+            self._submit_again(run, f"its SLURM job {record.job} left less than is wanted of it; log {record.log}")
+            return
         kind, words = queue.why_lost(record)
         if kind == "memory":
             role = "base" if run.role == "base" else "runs"
-            if record.started is None or may_grow(record, role, self.options):
+            if record.started is None or may_grow(record, role, self.options) or shared(run, record):
                 self._submit_again(run, words)
                 return
             write_atomic(files_of(run).failure, words)  # its own fault: not to be tried again by itself

@@ -643,6 +643,35 @@ MUTANTS = [
             "selection or noise",
         ),
     ),
+    *in_(
+        "tlprotocols/images",
+        "cache",
+        (
+            "a folder with other files is an image cache",
+            " and _has_only_our_files(path))",
+            ")",
+            "results_command",
+            "no_image_cache",
+        ),
+        (
+            "any name with px is that of an image cache",
+            "if FOLDER.fullmatch(path.name)]",
+            "]",
+            "results_command",
+            "no_image_cache",
+        ),
+    ),
+    *in_(
+        "tlprotocols/results",
+        "__main__",
+        (
+            "weights of other programs are pruned",
+            "    return _run_of(path).config.exists() or _run_of(path).row.exists()",
+            "    return True",
+            "results_command",
+            "another_program",
+        ),
+    ),
 ]
 
 

@@ -672,6 +672,31 @@ MUTANTS = [
             "another_program",
         ),
     ),
+    *in_(
+        "tlprotocols/planning",
+        "plan",
+        (
+            "of equal cells of several sweeps the last name stays",
+            "sweep=_names(*named, config.sweep)",
+            "sweep=config.sweep",
+            "plan",
+            "names",
+        ),
+        (
+            "a cell that is also a base has the name of the sweep that copies from it",
+            'named = [before.config.sweep] if before.role == "run" else []',
+            "named = [before.config.sweep]",
+            "plan",
+            "names",
+        ),
+        (
+            "a base has the name of one sweep only",
+            "return dataclasses.replace(base, config=dataclasses.replace(base.config, sweep=names))",
+            "return base",
+            "plan",
+            "names",
+        ),
+    ),
 ]
 
 

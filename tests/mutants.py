@@ -697,6 +697,24 @@ MUTANTS = [
             "names",
         ),
     ),
+    *in_(
+        "tlprotocols/config",
+        "studies",
+        (
+            "null in a grid is a text",
+            'return "null" if value is None else str(value)',
+            "return str(value)",
+            "studies",
+            "null",
+        ),
+        (
+            "a text of a sweep file lists values",
+            "return QuotedString(value, Quote.single) if isinstance(value, str) else value",
+            "return value",
+            "studies",
+            "value_of_a_sweep_file",
+        ),
+    ),
 ]
 
 

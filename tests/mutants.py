@@ -715,6 +715,31 @@ MUTANTS = [
             "value_of_a_sweep_file",
         ),
     ),
+    *in_(
+        "tlprotocols/results",
+        "trackers",
+        (
+            "a tracker gets a damaged curve",
+            "        if has_curve(paths, row):",
+            "        if True:",
+            "trackers",
+            "damaged",
+        ),
+        (
+            "a tracker that fails on one run gets none after it",
+            "if in_a_row == MOST_FAILURES:",
+            "if True:",
+            "trackers",
+            "keeps_no_other",
+        ),
+        (
+            "a damaged curve is a failure of the tracker",
+            "in_a_row += not isinstance(error, Damaged)",
+            "in_a_row += 1",
+            "trackers",
+            "many_damaged",
+        ),
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tlprotocols.errors import until_pipe_closes
 from tlprotocols.records import Files, Row, is_running, read_row
 from tlprotocols.results import MEASURED, export, import_rows, load, read_rows, selected
-from tlprotocols.results.trackers import TRACKERS, check, place_of, track
+from tlprotocols.results.trackers import TRACKERS, NotWritten, check, place_of, track
 
 SHOWN = ("run_id", "sweep", "protocol", "dataset", "layers", "n_per_class", "split", "seed", "val_top1", "date")
 KINDS = {"weights": "weights.safetensors", "checkpoints": "checkpoint.safetensors"}
@@ -26,7 +26,7 @@ def _main() -> None:
     args = _parser().parse_args(_as_command(sys.argv[1:]))
     try:
         args.does(args)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, NotWritten) as error:
         sys.exit(str(error))
 
 

@@ -740,6 +740,17 @@ MUTANTS = [
             "many_damaged",
         ),
     ),
+    *in_(
+        "tlprotocols/results",
+        "__init__",
+        (
+            "a damaged row keeps an imported one out",
+            "        if read_row(path) is not None:",
+            "        if path.exists():",
+            "damaged_files",
+            "replaced",
+        ),
+    ),
 ]
 
 

@@ -163,6 +163,15 @@ def test_prune_deletes_no_weights_of_another_program(typed, tmp_path):
     assert other.read_bytes() == b"weights"
 
 
+def test_import_names_a_row_that_it_cannot_replace(typed, tmp_path):
+    typed("import", ROWS, tmp_path)
+    path = sorted((tmp_path / "rows").iterdir())[0]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SystemExit, match=str(path)):
+        typed("import", ROWS, tmp_path)
+
+
 def test_import_and_export_in_either_spelling(typed, tmp_path):
     assert typed("import", ROWS, tmp_path / "a") == f"512 new rows in {tmp_path / 'a'}\n"
     assert typed(tmp_path / "b", "--import", ROWS) == f"512 new rows in {tmp_path / 'b'}\n"

@@ -26,7 +26,9 @@ def _main() -> None:
     args = _parser().parse_args(_as_command(sys.argv[1:]))
     try:
         args.does(args)
-    except (FileNotFoundError, ValueError, NotWritten) as error:
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError, NotWritten) as error:
         sys.exit(str(error))
 
 

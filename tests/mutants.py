@@ -751,6 +751,24 @@ MUTANTS = [
             "replaced",
         ),
     ),
+    *in_(
+        "tlprotocols",
+        "records",
+        (
+            "two that look at a run see each other",
+            "fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+            "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+            "plan",
+            "look_at",
+        ),
+        (
+            "whoever executes a run is not seen",
+            "    except (ImportError, OSError):  # not Unix; held, or no lock\n        return False",
+            "    except (ImportError, OSError):  # not Unix; held, or no lock\n        return True",
+            "plan",
+            "look_at",
+        ),
+    ),
 ]
 
 

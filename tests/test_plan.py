@@ -1,15 +1,17 @@
 """What a sweep comes to: unique runs, finished ones skipped, bases first and once."""
 
+import fcntl
 import json
 
 import pytest
+from filelock import FileLock
 
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching import driver, terminal
 from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan, resolved
-from tlprotocols.records import files
+from tlprotocols.records import files, is_running
 from tlprotocols.training import memory_estimate as memory
 from tlprotocols.training.run import execute
 
@@ -200,6 +202,27 @@ def test_a_failure_without_a_reason_is_still_a_failure(sweep, cfg, tmp_path):
     files(config).folder.mkdir(parents=True)
     files(config).failure.write_text("")
     assert sweep("layers=0").failures == {run_id(config): "no reason was kept"}
+
+
+def test_two_that_look_at_a_run_at_once_do_not_take_each_other_for_its_process(sweep, monkeypatch):
+    (run,) = sweep("layers=0").to_run
+    paths, take, others = files(run.config), fcntl.flock, [is_running]
+    seen = []
+    paths.folder.mkdir(parents=True)
+    paths.lock.touch()
+
+    def taken(file, how):
+        take(file, how)
+        if others:  # one looks while we do
+            seen.append(others.pop()(paths))
+
+    monkeypatch.setattr(fcntl, "flock", taken)
+    assert not is_running(paths)
+    assert seen == [False]
+    with FileLock(paths.lock):
+        assert is_running(paths)
+        assert [run.id for run in sweep("layers=0").to_run] == []
+    assert not is_running(paths)
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])

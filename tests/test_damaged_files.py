@@ -125,6 +125,25 @@ def test_a_damaged_table_is_named_and_nothing_of_it_is_imported(results, tmp_pat
     assert not list((tmp_path / "new" / "rows").glob("*"))
 
 
+ROWS = DAMAGE | {
+    "a bracket": lambda content: b"{",
+    "of another run": lambda content: content.replace(b'"run_id": "', b'"run_id": "0', 1),
+    "a number changed": lambda content: content.replace(b'"val_loss": ', b'"val_loss": 1', 1),
+}
+
+
+@pytest.mark.parametrize("damage", ROWS.values(), ids=ROWS)
+def test_a_damaged_row_is_replaced_by_an_imported_one(results, tmp_path, damage):
+    export(results, tmp_path / "table.csv", bases=True)
+    whole = load(results, bases=True)
+    path = next((results / "rows").glob("*.json"))
+    path.write_bytes(damage(path.read_bytes()))
+    assert len(load(results, bases=True)) == 1
+    assert import_rows(tmp_path / "table.csv", results) == 1
+    assert load(results, bases=True).equals(whole)
+    assert import_rows(tmp_path / "table.csv", results) == 0
+
+
 CONTENTS = ["", "5", "[]", "null", "{}", '{"digest": "x", "found": {}}', "changed"]
 
 

@@ -200,6 +200,17 @@ def test_a_run_may_belong_to_several_sweeps(made):
     files(config).row.write_text(before)
 
 
+@pytest.mark.slow
+def test_a_sweep_over_names_of_sweeps_gives_its_run_all_of_them(command, tiny, tmp_path):
+    """Before the run is there and after."""
+    where = (*tiny, "layers=0", f"results_dir={tmp_path / 'r'}", "hydra.launcher.workers=1")
+    for names, found in (("a,b", "a,b"), ("c,d", "a,b,c,d")):
+        ended = command("-m", *where, f"sweep={names}")
+        assert ended.returncode == 0, ended.stderr
+        assert load(tmp_path / "r")["sweep"].to_list() == [found]
+    assert len(load(tmp_path / "r", sweep="a")) == len(load(tmp_path / "r", sweep="d")) == 1
+
+
 def test_full_is_a_number_for_axes(tmp_path):
     (tmp_path / "rows").mkdir()
     for number, (n, images) in enumerate([("full", 130), (25, 50), (100, 200)]):

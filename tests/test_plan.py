@@ -1,17 +1,23 @@
 """What a sweep comes to: unique runs, finished ones skipped, bases first and once."""
 
+import fcntl
 import json
 
 import pytest
+from filelock import FileLock
 
 from tlprotocols.config.identity import base_of, run_id
 from tlprotocols.errors import ConfigError
 from tlprotocols.launching import driver, terminal
 from tlprotocols.launching.local import Local
 from tlprotocols.planning.plan import plan, resolved
-from tlprotocols.records import files
+from tlprotocols.records import files, is_running
 from tlprotocols.training import memory_estimate as memory
 from tlprotocols.training.run import execute
+
+OWN_BASE = (  # the base of layers=4, as a cell
+    "layers=0 target=A n_per_class=full high_lr_layers=8 decay_epochs=10 dropout=0.2 lr.high=0.02 lr.low=0.02 shards=2"
+)
 
 
 @pytest.fixture
@@ -37,6 +43,21 @@ def test_equal_cells_are_one_run(sweep):
     planned = sweep("layers=4", "layers=4 epochs=2", "layers=5", "layers=4 curve=true")
     assert [planned.cells.count(id) for id in planned.cells] == [3, 3, 1, 3]
     assert roles(planned) == ["base", "run", "run"]
+
+
+def test_equal_cells_of_several_sweeps_have_the_names_of_all_and_so_has_their_base(sweep):
+    planned = sweep("layers=4 sweep=a", "layers=5 sweep=c", "layers=4 sweep=b", "layers=4", "layers=4 sweep=a")
+    assert [run.config.sweep for run in planned.requested] == ["a,b", "c"]
+    assert [run.config.sweep for run in planned.to_run if run.role == "base"] == ["a,c,b"]
+
+
+def test_a_cell_that_is_also_a_base_has_the_names_of_the_sweeps_that_request_it(sweep):
+    """Else the rows of the sweep that copies from it would have one that is none of its cells."""
+    cells = ("layers=4 sweep=copies", f"{OWN_BASE} sweep=one", f"{OWN_BASE} sweep=two")
+    for planned in (sweep(*cells), sweep(*reversed(cells))):
+        (base,) = set(planned.cells) - {run.id for run in planned.requested if run.base}
+        assert planned.runs[base].role == "base"
+        assert set(planned.runs[base].config.sweep.split(",")) == {"one", "two"}
 
 
 def test_every_split_seed_and_half_has_one_base(sweep):
@@ -78,9 +99,7 @@ def test_a_base_comes_first_however_short_it_is(sweep):
 
 
 def test_a_base_that_is_asked_for_is_one_run(sweep, cfg):
-    own = "layers=0 target=A n_per_class=full high_lr_layers=8 decay_epochs=10 dropout=0.2 lr.high=0.02 lr.low=0.02"
-    own += " shards=2"
-    for cells in (["layers=4", own], [own, "layers=4"]):
+    for cells in (["layers=4", OWN_BASE], [OWN_BASE, "layers=4"]):
         planned = sweep(*cells)
         assert len(planned.to_run) == 2
         assert planned.to_run[0].role == "base"  # it keeps its weights
@@ -183,6 +202,27 @@ def test_a_failure_without_a_reason_is_still_a_failure(sweep, cfg, tmp_path):
     files(config).folder.mkdir(parents=True)
     files(config).failure.write_text("")
     assert sweep("layers=0").failures == {run_id(config): "no reason was kept"}
+
+
+def test_two_that_look_at_a_run_at_once_do_not_take_each_other_for_its_process(sweep, monkeypatch):
+    (run,) = sweep("layers=0").to_run
+    paths, take, others = files(run.config), fcntl.flock, [is_running]
+    seen = []
+    paths.folder.mkdir(parents=True)
+    paths.lock.touch()
+
+    def taken(file, how):
+        take(file, how)
+        if others:  # one looks while we do
+            seen.append(others.pop()(paths))
+
+    monkeypatch.setattr(fcntl, "flock", taken)
+    assert not is_running(paths)
+    assert seen == [False]
+    with FileLock(paths.lock):
+        assert is_running(paths)
+        assert [run.id for run in sweep("layers=0").to_run] == []
+    assert not is_running(paths)
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tlprotocols.images.cache import ImageCache, images_needed
 from tlprotocols.records import Files
 from tlprotocols.results import load
 from tlprotocols.results.__main__ import main
@@ -87,8 +88,8 @@ def test_a_query_that_compares_full_with_a_number_is_refused_with_the_column_tha
 
 def test_prune_says_sizes_and_deletes_what_is_named(typed, results, tmp_path):
     cache = tmp_path / "cache"
-    (cache / "glyphs-32px-0123-2").mkdir(parents=True)
-    (cache / "glyphs-32px-0123-2" / "train.u8").write_bytes(bytes(50_000))
+    (cache / "glyphs-32px-0123456789abcdef-2").mkdir(parents=True)  # decoding was killed before its first done.json
+    (cache / "glyphs-32px-0123456789abcdef-2" / "train.u8").write_bytes(bytes(50_000))
     shown = typed("prune", results, "--image-cache", cache)
     counts = {line.split()[0]: line.split()[1] for line in shown.splitlines()[:3]}
     assert counts == {"weights": "1", "checkpoints": "3", "caches": "1"}
@@ -98,6 +99,77 @@ def test_prune_says_sizes_and_deletes_what_is_named(typed, results, tmp_path):
     assert not list(cache.iterdir())
     assert Files(results, "cc44").weights.exists()
     assert len(load(results, bases=True)) == 4
+
+
+NO_CACHES = [  # folders of a user's own, and a file in each
+    ("photos-512px-originals", "cat/000.png"),
+    ("folder-512px-0123456789abcdef-2", "train/cat/000.png"),
+    ("folder-512px-0123456789abcdef-2", "000.png"),
+    ("folder-512px-0123456789abcdef-2", "train.u8/000.png"),
+    ("512px-train", "train.u8"),
+    ("my-512px-0123456789abcdef", "done.json"),
+]
+
+
+@pytest.mark.parametrize(("name", "file"), NO_CACHES)
+def test_prune_deletes_no_folder_that_is_no_image_cache(typed, results, tmp_path, monkeypatch, name, file):
+    kept = tmp_path / "data" / name / file
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"original")
+    shown = typed("prune", results, "--image-cache", tmp_path / "data", "--caches", "--yes")
+    assert shown.splitlines()[2].split() == ["caches", "0", "0", "B"]
+    monkeypatch.setenv("TLPROTOCOLS_IMAGE_CACHE", str(tmp_path / "data"))
+    typed("prune", results, "--caches", "--yes")
+    assert kept.read_bytes() == b"original"
+
+
+def test_prune_deletes_a_cache_that_is_a_link_neither_as_link_nor_as_folder(typed, results, tmp_path):
+    name = "glyphs-32px-0123456789abcdef-2"
+    (tmp_path / "disk" / name).mkdir(parents=True)
+    (tmp_path / "disk" / name / "train.u8").write_bytes(b"decoded")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / name).symlink_to(tmp_path / "disk" / name)
+    typed("prune", results, "--image-cache", tmp_path / "cache", "--caches", "--yes")
+    assert (tmp_path / "cache" / name / "train.u8").read_bytes() == b"decoded"
+
+
+def test_prune_knows_every_image_cache_that_a_sweep_made(typed, results, tmp_path, cfg):
+    for resize in ("centre", "squash"):
+        config = cfg(f"dataset.resize={resize}", f"machine.image_cache={tmp_path / 'cache'}", "layers=0")
+        ImageCache.of(config).ensure(images_needed(config), workers=1)
+    assert len(list((tmp_path / "cache").glob("folder-*"))) == 2
+    typed("prune", results, "--image-cache", tmp_path / "cache", "--caches", "--yes")
+    assert not list((tmp_path / "cache").glob("folder-*"))
+
+
+def test_prune_names_what_it_asks_about(typed, results, tmp_path):
+    cache = tmp_path / "cache" / "glyphs-32px-0123456789abcdef-2"
+    cache.mkdir(parents=True)
+    (cache / "train.u8").write_bytes(bytes(50_000))
+    shown = typed("prune", results, "--image-cache", tmp_path / "cache", "--caches", "--checkpoints", answer="n\nn\n")
+    assert f"  {cache}\ndelete " in shown
+    assert f" of caches in {tmp_path / 'cache'}? (" in shown
+    assert f"  {Files(results, 'aa11').checkpoint}\n" in shown
+    assert f" of checkpoints in {results}? (" in shown
+    assert cache.is_dir()
+
+
+def test_prune_deletes_no_weights_of_another_program(typed, tmp_path):
+    """A folder `runs` is no sign of ours: its runs have a saved configuration or a row."""
+    other = tmp_path / "runs" / "exp1" / "weights.safetensors"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"weights")
+    typed("prune", tmp_path, "--image-cache", tmp_path / "cache", "--weights", "--yes")
+    assert other.read_bytes() == b"weights"
+
+
+def test_import_names_a_row_that_it_cannot_replace(typed, tmp_path):
+    typed("import", ROWS, tmp_path)
+    path = sorted((tmp_path / "rows").iterdir())[0]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SystemExit, match=str(path)):
+        typed("import", ROWS, tmp_path)
 
 
 def test_import_and_export_in_either_spelling(typed, tmp_path):

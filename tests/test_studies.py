@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.synthetic import TABLE2
@@ -244,6 +245,43 @@ def test_the_boost_has_its_arms_in_eight_draws_and_two_seeds(compose, study, n, 
     assert {(b.epochs, b.lr.high, b.batch_size, b.augment) for b in bases.values()} == {
         (c.epochs, c.lr.high, c.batch_size, c.augment) for c in configs
     }
+
+
+VALUES = [  # of YAML, at the top of a sweep file
+    *(None, True, 5, 1.5, "", "1,2", "[a,b]", "a b", " a ", "1.10", "007", "1e5", "true", "null", "None", "nan"),
+    *("range(1,3)", "choice(a,b)", "glob(*)", "a'b", 'a"b', "a\\", "a\\'b", "\\,", "{a:b}", "a=b", "a]", "'a'", "a\nb"),
+    *("${lr.step}", "x${lr.step},y", "${oc.env:NOTHING,'a, b'}", "\\${lr.step}"),
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_of_a_sweep_file_is_what_hydra_makes_of_it(tmp_path, compose, value):
+    """By `python -m sweeps FILE` as by `-cn`: a text is no grid, no list and no number."""
+    source = ["x", value if isinstance(value, str) else "y"]
+    content = {"sweep": value, "head": None, "lr": {"high": 0.5}, "classes": {"source": source, "target": ["z"]}}
+    OmegaConf.save(OmegaConf.create({"defaults": ["config", "_self_"], **content}), tmp_path / "one.yaml")
+    (cell,) = cells(tmp_path / "one.yaml", ["classes=groups"])
+    config = compose(cell)
+    assert config == composer("one", str(tmp_path))(["classes=groups"])
+    assert (config.head, config.lr.high) == (None, 0.5)
+
+
+def test_null_in_a_grid_and_in_what_sweeps_have_in_common_is_no_text(tmp_path, compose):
+    (tmp_path / "one.yaml").write_text(
+        "defaults: [config, _self_]\nhydra: {sweeper: {params: {sweep: null, layers: '4,5'}}}\n"
+    )
+    (tmp_path / "all.yaml").write_text("study: [one]\noverrides: {head: null, lr.layers.conv1: 0.5}\n")
+    configs = [compose(cell) for cell in cells(tmp_path / "all.yaml", [])]
+    assert [(c.layers, c.sweep, c.head, c.lr.layers) for c in configs] == [
+        (layers, None, None, {"conv1": 0.5}) for layers in (4, 5)
+    ]
+
+
+@pytest.mark.parametrize("empty", ["hydra:", "hydra: {sweeper: }", "hydra: {sweeper: {params: }}"])
+def test_a_sweep_file_without_a_grid_is_one_cell(tmp_path, empty):
+    (tmp_path / "one.yaml").write_text(f"defaults: [config, _self_]\nlayers: 4\n{empty}\n")
+    (tmp_path / "all.yaml").write_text("study: [one]\noverrides:\n")
+    assert cells(tmp_path / "all.yaml", []) == [["layers=4"]]
 
 
 def test_an_unknown_study_names_the_known_ones():

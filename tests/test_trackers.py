@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tlprotocols.records import Files, file_digest, write_row
 from tlprotocols.results import trackers
 from tlprotocols.results.__main__ import main
 from tlprotocols.training.run import execute
@@ -124,6 +125,104 @@ def test_a_sweep_writes_its_runs_and_what_was_finished_before(needs, cfg, comman
     kept = {path.stem for path in (tmp_path / "r" / "rows").iterdir()}
     assert {path.name for path in (tmp_path / "r" / "tensorboard").iterdir()} == kept
     assert len(kept) == 2
+
+
+class Listed:
+    """A tracker that keeps what it is given, and fails on some runs."""
+
+    def __init__(self, place=None, fails=()):
+        self.known, self.runs, self.tried, self.fails = set(), {}, [], set(fails)
+
+    def write(self, run):
+        self.tried.append(run.row["run_id"])
+        if run.row["run_id"] in self.fails:
+            raise OSError("a message of\ntwo lines")
+        self.runs[run.row["run_id"]] = run
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Rows of eight runs, each with a curve of two epochs."""
+    ids = [f"{number:016x}" for number in range(8)]
+    for id in ids:
+        paths = Files(tmp_path / "r", id)
+        paths.folder.mkdir(parents=True)
+        paths.row.parent.mkdir(exist_ok=True)
+        paths.curve.write_text("epoch,train_loss,val_loss,val_top1\n1,2.5,1.3294,0.25\n2,2.25,1.25,0.5\n")
+        row = {"run_id": id, "epochs": 2, "val_loss": 1.25, "curve_digest": file_digest(paths.curve)}
+        write_row(paths.row, row)
+    return tmp_path / "r", ids
+
+
+@pytest.mark.parametrize("length", [0, 30, 45, 50, 58, -1])
+def test_a_run_whose_curve_is_damaged_is_named_and_written_when_it_is_whole_again(finished, length):
+    folder, ids = finished
+    tracker, path = Listed(), Files(folder, ids[1]).curve
+    whole = path.read_bytes()
+    path.write_bytes(whole[:length])
+    with pytest.raises(trackers.NotWritten, match=rf"^7 of 8 runs written; run {ids[1]}: {path}: damaged"):
+        trackers.track(tracker, folder, ids)
+    assert set(tracker.runs) == {*ids} - {ids[1]}
+    path.write_bytes(whole)
+    assert trackers.track(tracker, folder, ids) == 1
+    assert tracker.runs[ids[1]].points[0] == (1, {"train_loss": 2.5, "val_loss": 1.3294, "val_top1": 0.25})
+
+
+@pytest.mark.parametrize("content", ["", "epoch,val_loss\n1,abc\n", "epoch,val_loss\n1,2,3\n", "val_loss\n0.5\n", "\0"])
+def test_a_curve_older_than_its_digest_that_is_no_table_is_named(finished, content):
+    folder, ids = finished
+    paths = Files(folder, ids[0])
+    write_row(paths.row, {"run_id": ids[0], "epochs": 2})
+    paths.curve.write_text(content)
+    with pytest.raises(trackers.NotWritten, match=f"^7 of 8 runs written; run {ids[0]}: {paths.curve}: damaged"):
+        trackers.track(Listed(), folder, ids)
+
+
+def test_a_run_without_its_curve_is_written_as_imported_rows_are(finished):
+    folder, ids = finished
+    Files(folder, ids[0]).curve.unlink()
+    tracker = Listed()
+    assert trackers.track(tracker, folder, ids) == 8
+    assert [epoch for epoch, _ in tracker.runs[ids[0]].points] == [2]
+
+
+def test_a_run_that_a_tracker_cannot_write_keeps_no_other_from_being_written(finished):
+    folder, ids = finished
+    tracker = Listed(fails=ids[2:4])
+    with pytest.raises(
+        trackers.NotWritten, match=rf"^6 of 8 runs written; run {ids[2]}: OSError: a message of two lines; and 1 more$"
+    ):
+        trackers.track(tracker, folder, ids)
+    assert set(tracker.runs) == {*ids} - {*ids[2:4]}
+
+
+def test_a_tracker_that_fails_on_three_runs_one_after_the_other_is_not_tried_again(finished):
+    """It may take minutes each time, where a server does not answer."""
+    folder, ids = finished
+    tracker = Listed(fails=ids[1:])
+    with pytest.raises(
+        trackers.NotWritten,
+        match=rf"^1 of 8 runs written; run {ids[1]}: OSError: .*; and 2 more, after which none was tried$",
+    ):
+        trackers.track(tracker, folder, ids)
+    assert tracker.tried == ids[:4]
+
+
+def test_many_damaged_curves_are_no_failure_of_the_tracker(finished):
+    folder, ids = finished
+    for id in ids[:4]:
+        Files(folder, id).curve.write_text("")
+    with pytest.raises(trackers.NotWritten, match=r"^4 of 8 runs written; .*; and 3 more$"):
+        trackers.track(Listed(), folder, ids)
+
+
+def test_the_command_says_how_many_runs_it_wrote_and_why_not_all(finished, monkeypatch, capsys):
+    folder, ids = finished
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", lambda place: Listed(fails=ids[2:3]))
+    monkeypatch.setattr("tlprotocols.results.__main__.check", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["tlprotocols.results", "track", "wandb", str(folder)])
+    with pytest.raises(SystemExit, match=f"^7 of 8 runs written; run {ids[2]}: OSError: a message of two lines$"):
+        main()
 
 
 def test_a_tracker_that_fails_stops_no_sweep(cfg, tmp_path, monkeypatch, capsys):

@@ -167,7 +167,7 @@ def file_digest(path: Path) -> str | None:
 
 def is_running(paths: Files) -> bool:
     """Whether some process executes the run at this moment."""
-    if not paths.lock.exists():
+    if not paths.lock.exists() or _is_free(paths.lock):
         return False
     lock = FileLock(paths.lock)
     try:
@@ -178,6 +178,19 @@ def is_running(paths: Files) -> bool:
         return False
     lock.release()
     return False
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether a lock can be shared for a moment: whoever executes has it alone, others who look share it, too. False
+    also where there are no such locks."""
+    try:
+        import fcntl
+
+        with open(lock, "rb", opener=without_waiting) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # not Unix; held, or no lock
+        return False
+    return True
 
 
 def save_config(config: Config) -> None:

@@ -6,13 +6,14 @@ and under `overrides` what they have in common; its cells are their union, plann
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import OmegaConf
 
 from tlprotocols.errors import ConfigError
@@ -73,12 +74,12 @@ def _members(file: Path, common: Mapping[str, str]) -> list[tuple[str, dict[str,
     """Name, and key to value or to values with commas, of each sweep that a file comes to; `common` goes first."""
     content: Any = OmegaConf.to_container(OmegaConf.load(file))
     if "study" in content:
-        common = _flat(content.get("overrides", {})) | dict(common)
+        common = _flat(content.get("overrides") or {}, _typed) | dict(common)
         return [member for name in content["study"] for member in _members(_member_file(name, file), common)]
     if content.pop("defaults", None) != ["config", "_self_"]:
         raise ConfigError("defaults", file.name, "must be [config, _self_] in a sweep file")
-    params = content.pop("hydra", {}).get("sweeper", {}).get("params", {})
-    return [(file.stem, _flat(content) | _flat(params) | dict(common))]
+    sweeper = (content.pop("hydra", None) or {}).get("sweeper") or {}
+    return [(file.stem, _flat(content, _as_it_is) | _flat(sweeper.get("params") or {}, _typed) | dict(common))]
 
 
 def _member_file(name: str, study: Path) -> Path:
@@ -98,11 +99,30 @@ def _check_there(file: Path) -> None:
         raise ConfigError("study", file.stem, f"{hint}must be a file in {file.parent}, or one of {', '.join(names)}")
 
 
-def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, str]:
+def _flat(values: Mapping[str, Any], text: Callable[[Any], str], path: str = "") -> dict[str, str]:
+    """Dotted keys, and the `text` of each value."""
     found: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{path}{key}.")
+            found |= _flat(value, text, f"{path}{key}.")
         else:
-            found[f"{path}{key}"] = str(value)
+            found[f"{path}{key}"] = text(value)
     return found
+
+
+def _typed(value: Any) -> str:
+    """A value of a grid, or one that sweeps have in common: as it would be typed, so that a comma lists values."""
+    return "null" if value is None else str(value)
+
+
+def _as_it_is(value: Any) -> str:
+    """Any other value: what YAML makes of it stays, as with `-cn`, where it is no override: commas list nothing, and a
+    text that looks like a number is none."""
+    return Override._get_value_element_as_str(_quoted(value))
+
+
+def _quoted(value: Any) -> Any:
+    """Every text as one in quotes."""
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    return QuotedString(value, Quote.single) if isinstance(value, str) else value

@@ -8,6 +8,7 @@ lists no original images, and which of them are decoded. The files are sparse: c
 import hashlib
 import json
 import os
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ Job = tuple[str, int]  # part and label
 Image = tuple[str, int, int]  # part, label, and place within the class
 Content = tuple[int, bytes]  # checksum and SHA-256 of an image
 CHECKSUM = np.dtype("<u4")
+FOLDER = re.compile(r"\w+-\d+px(-\w+)?-[0-9a-f]{16}-\d+")  # what `ImageCache.of` calls one, of any layout
+FILES = re.compile(r"(train|val|test)\.(u8|crc32)|(done|index)\.json|\.(done|index)\.json\..+|lock")  # and its files
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,21 @@ class ImageCache:
                 os.fsync(file.fileno())
         content = {"index": self.index, "done": sorted(map(list, done))}
         write_atomic(self.folder / "done.json", json.dumps(content | {"digest": _digest(content)}))
+
+
+def caches_in(folder: Path) -> list[Path]:
+    """The image caches in a folder, which may be anything that a user names; also those whose decoding was killed
+    before there was a done.json. A folder in which something else lies is none of ours, whatever its name."""
+    found = [path for path in folder.glob("*px-*") if FOLDER.fullmatch(path.name)]
+    return sorted(path for path in found if path.is_dir() and not path.is_symlink() and _has_only_our_files(path))
+
+
+def _has_only_our_files(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return all(FILES.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) for entry in entries)
+    except OSError:  # may not be read
+        return False
 
 
 def _index_of(listed: Source) -> dict[str, Any]:

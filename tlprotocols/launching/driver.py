@@ -116,7 +116,8 @@ def _tracked(config: Config, ids: Iterable[str]) -> list[str]:
         trackers.track(_tracker(config.tracker, results), results, list(ids))
     except Exception as error:  # of whatever the library does: a server, a disk, a login
         again = f"python -m tlprotocols.results track {config.tracker} {results}"
-        return [f"tracker={config.tracker}: {type(error).__name__}: {error}; later: {again}"]
+        what = str(error) if isinstance(error, trackers.NotWritten) else f"{type(error).__name__}: {error}"
+        return [f"tracker={config.tracker}: {what}; later: {again}"]
     return []
 
 

@@ -19,7 +19,7 @@ from tlprotocols.hardware import precision
 from tlprotocols.images import Source, source
 from tlprotocols.images.splits import check_counts, held_out, part_of, probed_classes, target_classes
 from tlprotocols.planning.weights_file import find
-from tlprotocols.records import Row, files, finished_row, is_running, read_row, reason
+from tlprotocols.records import Row, files, finished_row, is_running, read_row, reason, sweeps
 
 WANTED = ("curve", "probe", "keep_weights", "predictions")  # what a run leaves beside its row
 
@@ -214,13 +214,12 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     for config in configs:
         run = _run(config, "run")
         cells.append(run.id)
-        if run.id in runs:  # of equal cells, one that wants a curve, a probe, weights or predictions is enough
-            before = runs[run.id].config
-            wanted: dict[str, Any] = {key: getattr(config, key) or getattr(before, key) for key in WANTED}
-            run = _run(dataclasses.replace(config, **wanted), "run")
+        if run.id in runs:
+            run = _run(_of_equal_cells(config, runs[run.id]), "run")
         runs[run.id] = run
-        if run.base is not None and run.base not in runs:
-            runs[run.base] = _run(cast(Config, base_of(config)), "base")
+        if run.base is not None:
+            known = runs.get(run.base)
+            runs[run.base] = _with_sweep_of(config, known) if known else _run(cast(Config, base_of(config)), "base")
     needed = {run.base for run in runs.values() if run.base}
     runs = {id: dataclasses.replace(run, role="base") if id in needed else run for id, run in runs.items()}
     rows = _finished(runs)
@@ -229,6 +228,26 @@ def plan(configs: Iterable[Config], retry_failed: bool = False) -> Plan:
     failed = {id: paths.failure for id, paths in rest.items() if paths.failure.exists() and id not in running}
     reasons = {} if retry_failed else {id: reason(path) for id, path in failed.items()}
     return Plan(tuple(cells), runs, rows, running, reasons)
+
+
+def _of_equal_cells(config: Config, before: Run) -> Config:
+    """The configuration of a cell whose run is planned already: one cell that wants a curve, a probe, weights or
+    predictions is enough, and the run has the names of the sweeps of all."""
+    wanted: dict[str, Any] = {key: getattr(config, key) or getattr(before.config, key) for key in WANTED}
+    named = [before.config.sweep] if before.role == "run" else []  # a sweep that copies from it has no such cell
+    return dataclasses.replace(config, **wanted, sweep=_names(*named, config.sweep))
+
+
+def _with_sweep_of(config: Config, base: Run) -> Run:
+    """A base with the name of one more sweep that copies from it; a cell keeps those of the sweeps that request it."""
+    names = _names(base.config.sweep, config.sweep)
+    if base.role == "run" or names == base.config.sweep:
+        return base
+    return dataclasses.replace(base, config=dataclasses.replace(base.config, sweep=names))
+
+
+def _names(*names: str | None) -> str | None:
+    return sweeps(*({"sweep": name} for name in names))
 
 
 def _finished(runs: Mapping[str, Run]) -> dict[str, Row]:

@@ -185,7 +185,8 @@ def selected(table: "pandas.DataFrame", query: str | None) -> "pandas.DataFrame"
 def import_rows(table: str | os.PathLike[str], results: str | os.PathLike[str]) -> int:
     """Put the rows of an exported table into a results folder, where their runs then count as finished.
 
-    Rows that are there already stay, and get the imported names of sweeps. Returns how many were new.
+    Rows that are there already stay, and get the imported names of sweeps; damaged ones are replaced. Returns how many
+    were new.
 
     Raises:
         ValueError: the id of a row is not that of its factors.
@@ -198,9 +199,9 @@ def import_rows(table: str | os.PathLike[str], results: str | os.PathLike[str]) 
             raise ValueError(f"{table}: run {row['run_id']} has other factors than its id says; nothing was imported")
     for row in rows:
         path, there = folder / f"{row['run_id']}.json", _present(row)
-        if path.exists():
+        if read_row(path) is not None:
             add_labels(path, row)
-        else:
+        else:  # none, or a damaged one, which counts as none
             write_row(path, {key: there.get(key) for key in row if key not in ADDED})
             new += 1
     return new

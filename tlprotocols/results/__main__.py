@@ -4,14 +4,14 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlprotocols.errors import until_pipe_closes
 from tlprotocols.records import Files, Row, is_running, read_row
 from tlprotocols.results import MEASURED, export, import_rows, load, read_rows, selected
-from tlprotocols.results.trackers import TRACKERS, check, place_of, track
+from tlprotocols.results.trackers import TRACKERS, NotWritten, check, place_of, track
 
 SHOWN = ("run_id", "sweep", "protocol", "dataset", "layers", "n_per_class", "split", "seed", "val_top1", "date")
 KINDS = {"weights": "weights.safetensors", "checkpoints": "checkpoint.safetensors"}
@@ -26,7 +26,9 @@ def _main() -> None:
     args = _parser().parse_args(_as_command(sys.argv[1:]))
     try:
         args.does(args)
-    except (FileNotFoundError, ValueError) as error:
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError, NotWritten) as error:
         sys.exit(str(error))
 
 
@@ -72,10 +74,7 @@ def delete(args: argparse.Namespace) -> None:
     busy = [files.id for files in found if is_running(files)]
     if busy:
         raise ValueError(f"run {busy[0]} is executed at this moment; nothing is deleted")
-    for id in rows["run_id"][:10]:
-        print(f"  {id}")
-    if len(found) > 10:
-        print(f"  and {len(found) - 10} more")
+    _print_some(list(rows["run_id"]))
     bases = int((rows["role"] == "base").sum()) if "role" in rows else 0
     note = f", {bases} of them base networks, which new runs that copy from them train again" if bases else ""
     if _agreed(args, f"delete {len(found)} runs with their folders{note}?"):
@@ -87,10 +86,14 @@ def delete(args: argparse.Namespace) -> None:
 
 def prune(args: argparse.Namespace) -> None:
     """What takes room, and after a question the kinds that are named are deleted; rows stay."""
+    from tlprotocols.images.cache import caches_in  # needs numpy, which other commands do without
+
     folder = Path(args.results).expanduser()
-    found: dict[str, list[Path]] = {kind: sorted(folder.glob(f"runs/*/{name}")) for kind, name in KINDS.items()}
+    found = {
+        kind: [path for path in sorted(folder.glob(f"runs/*/{name}")) if _is_ours(path)] for kind, name in KINDS.items()
+    }
     cache = Path(args.image_cache or os.environ.get("TLPROTOCOLS_IMAGE_CACHE", "~/.cache/tlprotocols")).expanduser()
-    found["caches"] = sorted(path for path in cache.glob("*px-*") if path.is_dir())
+    found["caches"] = caches_in(cache)
     for kind, paths in found.items():
         print(f"{kind:12} {len(paths):6} {_size(*paths):>10}")
     print(f"caches are those in {cache}, of every data set and every results folder")
@@ -101,14 +104,33 @@ def prune(args: argparse.Namespace) -> None:
             "checkpoints": "interrupted runs start again",
             "caches": "images are decoded again when a run needs them",
         }[kind]
-        if paths and _agreed(args, f"delete {_size(*paths)} of {kind}? ({after})"):
+        where = cache if kind == "caches" else folder
+        _print_some(paths)
+        if paths and _agreed(args, f"delete {_size(*paths)} of {kind} in {where}? ({after})"):
             for path in paths:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             print(f"{len(paths)} deleted")
 
 
+def _print_some(found: Sequence[object]) -> None:
+    """What a question is about, ten lines at the most."""
+    for one in found[:10]:
+        print(f"  {one}")
+    if len(found) > 10:
+        print(f"  and {len(found) - 10} more")
+
+
+def _run_of(path: Path) -> Files:
+    return Files(path.parents[2], path.parent.name)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file belongs to a run: other programs, too, have a folder `runs`."""
+    return _run_of(path).config.exists() or _run_of(path).row.exists()
+
+
 def _is_busy(path: Path) -> bool:
-    return is_running(Files(path.parents[2], path.parent.name))
+    return is_running(_run_of(path))
 
 
 def _row(results: str, id: str) -> Row:

@@ -9,17 +9,19 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from tlprotocols.errors import ConfigError
-from tlprotocols.records import Files, Row, read_row
+from tlprotocols.errors import ConfigError, Damaged
+from tlprotocols.records import Files, Row, has_curve, read_row
 from tlprotocols.results import FACTORS
 
 PROJECT = "tlprotocols"  # name of the experiment, or project, that all runs belong to
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that MLflow takes at a time
+MOST_FAILURES = 3  # one after the other; a server that does not answer may take minutes each time
 WRITTEN = "written"  # W&B: a file beside a run that was written to its end
 Point = tuple[int, dict[str, float]]  # an epoch, and what was measured after it
 
@@ -175,31 +177,68 @@ def place_of(name: str, results: Path) -> Path:
     return results / name
 
 
+class NotWritten(RuntimeError):
+    """Some runs could not be written to a tracker: says how many were, and why the first was not."""
+
+
 def track(tracker: Tracker, results: Path, ids: Collection[str]) -> int:
-    """Write those of the finished runs that the tracker does not have. Returns how many."""
-    written = 0
+    """Write those of the finished runs that the tracker does not have. Returns how many.
+
+    Raises:
+        NotWritten: some were not; all others are, unless the tracker failed on several runs one after the other.
+    """
+    written, failed, in_a_row = 0, list[str](), 0
     for id in ids:
         row = None if id in tracker.known else read_row(Files(results, id).row)
-        if row is not None:
-            tracker.write(Tracked(row, _points(row, Files(results, id).curve)))
+        if row is None:
+            continue
+        try:
+            tracker.write(Tracked(row, _points(row, Files(results, id))))
+        except Exception as error:  # of whatever the library does, on this run alone or on every one
+            failed.append(f"run {id}: {_in_one_line(error)}")
+            in_a_row += not isinstance(error, Damaged)
+            if in_a_row == MOST_FAILURES:
+                break
+        else:
             tracker.known.add(id)
-            written += 1
+            written, in_a_row = written + 1, 0
+    if failed:
+        more = f"; and {len(failed) - 1} more" if failed[1:] else ""
+        ended = ", after which none was tried" if in_a_row == MOST_FAILURES else ""
+        raise NotWritten(f"{written} of {len(ids)} runs written; {failed[0]}{more}{ended}")
     return written
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, Damaged) else f"{type(error).__name__}: {text}"
 
 
 def _is_factor(key: str) -> bool:
     return key in FACTORS or key.startswith("lr.layers.")
 
 
-def _points(row: Row, curve: Path) -> list[Point]:
-    """The curve, and in its last epoch the measured numbers of the row."""
-    points: dict[int, dict[str, float]] = {}
-    if curve.exists():
-        with curve.open(newline="") as file:
-            for line in csv.DictReader(file):
-                values = {key: float(text) for key, text in line.items() if text and key != "epoch"}
-                points[int(line["epoch"])] = values
+def _points(row: Row, paths: Files) -> list[Point]:
+    """The curve, if there is one, and in its last epoch the measured numbers of the row.
+
+    Raises:
+        Damaged: the curve is not what was written; it is named.
+    """
+    points = _curve(row, paths) if paths.curve.exists() else {}
     last = int(row.get("epochs_trained") or row.get("epochs") or 0)
     numbers = {key: float(v) for key, v in row.items() if isinstance(v, int | float) and not _is_factor(key)}
     points[last] = points.get(last, {}) | numbers
     return sorted(points.items())
+
+
+def _curve(row: Row, paths: Files) -> dict[int, dict[str, float]]:
+    points = {}
+    with suppress(OSError, ValueError, KeyError, TypeError, csv.Error):
+        if has_curve(paths, row):
+            with paths.curve.open(newline="") as file:
+                for line in csv.DictReader(file):
+                    epoch = int(line.pop("epoch"))
+                    points[epoch] = {key: float(text) for key, text in line.items() if text}
+            if points:
+                return points
+    raise Damaged(f"{paths.curve}: damaged; the command that had curve=true makes it anew")

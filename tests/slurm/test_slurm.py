@@ -178,7 +178,8 @@ def build_frozen(tlp: CommandLine, *overrides: str) -> Config:
 
 
 def test_three_faults_cost_three_runs(tlp: CommandLine) -> None:
-    sweep = ["layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=20", "epoch_updates=0", "model.width=3"]
+    sweep = ["layers=0", "n_per_class=5,6,7,400", "batch_size=1600", "epochs=60", "epoch_updates=0", "model.width=1"]
+    sweep += ["dataset.upscale=96"]  # so that a batch of 800 images needs 1.4 GB, and one of 14 a tenth of it
     sweep += ["hydra.launcher.mem_gb=1.6", "hydra.launcher.pack_minutes=0"]
     tlp.slurm(*sweep, "hydra.launcher.wait=false", "+hydra.launcher.parameters.hold=true")
     by_n = {}

@@ -190,6 +190,34 @@ def test_jobs_of_an_interrupted_submission_are_cancelled_and_their_runs_submitte
     assert not list((results / "slurm" / "submissions").glob("*.begun"))
 
 
+@pytest.mark.parametrize("options", [{"cancel": True}, {"wait": False}])
+def test_an_interrupted_submission_of_another_user_is_theirs_to_cancel(
+    options: dict[str, bool], fake: Fake, cells: Callable[..., list[Config]], results: Path
+) -> None:
+    one, other = plan(cells("layers=0", "layers=0 seed=1")).requested
+    claim(one, "7", user="somebody")
+    theirs = Submission.new(results / "slurm", [[other.id]], None)
+    theirs.begin()
+    lines = [f"7|PENDING|N/A|None|somebody|tlprotocols:{TAG}", f"9|PENDING|N/A|None|somebody|tlprotocols:{theirs.tag}"]
+    (fake.here / "queue").write_text("\n".join(lines) + "\n")
+    cluster(**options).execute(plan([one.config]), NO_COST, quiet)
+    assert fake.read("cancelled") == []
+    assert theirs.begun.exists()
+
+
+def test_a_damaged_record_of_a_submission_is_named_and_ends_no_command(
+    fake: Fake, cells: Callable[..., list[Config]], results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run,) = plan(cells("layers=0")).requested
+    (results / "slurm" / "submissions").mkdir(parents=True)
+    (results / "slurm" / "submissions" / f"{TAG}.begun").write_text("")
+    cluster(wait=False).execute(plan([run.config]), NO_COST, quiet)
+    assert list(in_queue([run])) == [run.id]
+    cluster(cancel=True).execute(plan([run.config]), NO_COST, quiet)
+    assert not in_queue([run])
+    assert f"{TAG}.begun: no record of a submission" in caplog.text
+
+
 def killed_while_it_records(sweep: list[Config], moment: str, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """Submit a sweep, an array with a task a run, in a command that is killed after sbatch has taken it."""
     written: list[JobRecord] = []
@@ -631,6 +659,39 @@ def test_runs_that_shared_a_job_when_it_ran_out_of_memory_are_tried_alone_before
     assert "out of memory; raise hydra.launcher.mem_gb" in failed[large.id]
     assert len({JobRecord.read(files(run.config)).job for run in (small, large, later)}) == 3
     assert slurm.look(plan(sweep)).state(large) == "failed"
+
+
+def test_a_run_that_ran_out_of_memory_stays_failed_when_others_of_its_job_are_submitted_again(
+    fake: Fake, cells: Callable[..., list[Config]]
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1")
+    large, not_begun = plan(sweep).requested
+    slurm = cluster(wait=False)
+    slurm.execute(plan(sweep), NO_COST, quiet)
+    out_of_memory(large)
+    (fake.here / "queue").write_text("")
+    assert [slurm.look(plan(sweep)).state(run) for run in (large, not_begun)] == ["failed", "to_run"]
+    slurm.execute(slurm.look(plan(sweep)), NO_COST, quiet)
+    assert list(in_queue([large, not_begun])) == [not_begun.id]
+    assert slurm.look(plan(sweep)).state(large) == "failed"
+    again = cluster(wait=False, retry_failed=True)
+    again.execute(again.look(plan(sweep, retry_failed=True)), NO_COST, quiet)
+    assert set(in_queue([large, not_begun])) == {large.id, not_begun.id}
+
+
+def test_a_run_that_failed_by_itself_takes_no_blame_for_the_memory_of_its_job(
+    fake: Fake, cells: Callable[..., list[Config]]
+) -> None:
+    sweep = cells("layers=0", "layers=0 seed=1")
+    wrong, large = plan(sweep).requested
+    slurm = cluster(wait=False)
+    slurm.execute(plan(sweep), NO_COST, quiet)
+    job._on_event("started", wrong, "")
+    files(wrong.config).failure.write_text("ValueError: no")
+    job._on_event("failed", wrong, "ValueError: no")
+    out_of_memory(large)
+    (fake.here / "queue").write_text("")
+    assert [slurm.look(plan(sweep)).state(run) for run in (wrong, large)] == ["failed", "failed"]
 
 
 def test_a_run_whose_job_ran_out_of_memory_after_it_had_finished_others_fails_at_once(

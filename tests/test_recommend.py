@@ -20,6 +20,7 @@ from analysis.unseen_n import regrets
 from tlprotocols.config.models import MODELS
 from tlprotocols.errors import ConfigError
 from tlprotocols.images import forget
+from tlprotocols.planning.plan import resolved
 from tlprotocols.records import Files
 from tlprotocols.results import load as load_rows
 from tlprotocols.searching import recommendation, space
@@ -359,6 +360,16 @@ def test_what_a_fold_or_the_comparison_could_not_train_is_refused_before_the_sea
         recommend(task, composing(composed), Options(budget="1s", sampler="tpe"))  # a launcher that executes nothing
 
 
+def test_a_search_is_known_by_what_the_place_of_execution_decides(composed, make_shapes, tmp_path):
+    def on_nodes(config):
+        raise ConfigError("precision", config.precision, "as the nodes have it")
+
+    launcher = SimpleNamespace(composed=lambda cells: composed(*cells), resolved=on_nodes)
+    task = ["dataset=folder", f"dataset.root={make_shapes(tmp_path / 'tree')}", "base=trained"]
+    with pytest.raises(ConfigError, match="^precision=auto: as the nodes have it"):
+        recommend(task, launcher, Options(budget="1s", sampler="tpe"))
+
+
 def test_a_searched_factor_in_the_file_that_the_user_begins_with_is_refused(composed):
     own = OwnFile(("-cn", "mine"), frozenset({"layers", "n_per_class"}))
     line = "layers=6: is searched, and stands in the file of -cn mine; give it as an override instead"
@@ -510,8 +521,8 @@ def test_held_out_images_are_test_images_where_there_are_some(tmp_path, parts, e
 
 
 def composing(composed) -> Any:
-    """A launcher of which nothing but composition is needed."""
-    return SimpleNamespace(composed=lambda cells: composed(*cells))
+    """A launcher that executes nothing."""
+    return SimpleNamespace(composed=lambda cells: composed(*cells), resolved=resolved)
 
 
 @pytest.mark.parametrize("text", ["fold=1", "protocol=scratch", "seed=3"])

@@ -196,16 +196,25 @@ def test_a_run_that_a_tracker_cannot_write_keeps_no_other_from_being_written(fin
     assert set(tracker.runs) == {*ids} - {*ids[2:4]}
 
 
-def test_a_tracker_that_fails_on_three_runs_one_after_the_other_is_not_tried_again(finished):
+def test_a_tracker_that_fails_on_three_runs_one_after_the_other_and_on_the_last_is_not_tried_again(finished):
     """It may take minutes each time, where a server does not answer."""
     folder, ids = finished
     tracker = Listed(fails=ids[1:])
     with pytest.raises(
         trackers.NotWritten,
-        match=rf"^1 of 8 runs written; run {ids[1]}: OSError: .*; and 2 more, after which none was tried$",
+        match=rf"^1 of 5 runs written; run {ids[1]}: OSError: .*; and 3 more, after which 3 were not tried$",
     ):
         trackers.track(tracker, folder, ids)
-    assert tracker.tried == ids[:4]
+    assert tracker.tried == [*ids[:4], ids[-1]]
+
+
+def test_three_runs_that_can_never_be_written_keep_no_later_one_from_the_tracker(finished):
+    folder, ids = finished
+    tracker = Listed(fails=ids[:4])
+    for written in (4, 0):  # the second time these are neighbours, and all there is
+        with pytest.raises(trackers.NotWritten, match=rf"^{written} of {written + 4} runs written; run {ids[0]}: "):
+            trackers.track(tracker, folder, ids)
+    assert set(tracker.runs) == {*ids[4:]}
 
 
 def test_many_damaged_curves_are_no_failure_of_the_tracker(finished):

@@ -58,6 +58,12 @@ class SweepLauncher(Launcher):
         command = shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
         return replace(self.composer(overrides), command=command)
 
+    def resolved(self, config: Config) -> Config:
+        """The configuration with what its files and the place of execution decide; a bar shows how files are read."""
+        from tlprotocols.launching.driver import prepared
+
+        return prepared(config, self.backend())
+
     def rows(self, cells: Sequence[Sequence[str]], table: bool = True) -> list[Row | None] | None:
         """Execute every cell; the row of each, or None if nothing was waited for. `table`: print them."""
         from tlprotocols.launching.driver import sweep

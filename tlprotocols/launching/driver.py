@@ -167,6 +167,13 @@ def _check_weights(configs: Sequence[Config]) -> None:
         weights_file.check(configs)
 
 
+def prepared(config: Config, backend: Backend) -> Config:
+    """The configuration as a sweep of it would run it, with the digests of its files and the backend's device."""
+    given = absolute(config)
+    _read_contents(Terminal(), [given])
+    return resolved(backend.resolve(given))
+
+
 def _read_contents(terminal: Terminal, configs: Sequence[Config]) -> None:
     """Read the content of images that were never read, or that changed: it decides which runs these are."""
     sources = [source(config.dataset, config.machine.image_cache) for config in configs]

@@ -8,6 +8,7 @@ import csv
 import importlib.util
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -187,25 +188,27 @@ def track(tracker: Tracker, results: Path, ids: Collection[str]) -> int:
     Raises:
         NotWritten: some were not; all others are, unless the tracker failed on several runs one after the other.
     """
-    written, failed, in_a_row = 0, list[str](), 0
-    for id in ids:
-        row = None if id in tracker.known else read_row(Files(results, id).row)
-        if row is None:
-            continue
+    rows = (read_row(Files(results, id).row) for id in ids if id not in tracker.known)
+    rest, written, failed, in_a_row = deque(row for row in rows if row is not None), 0, list[str](), 0
+    while rest:
+        probed = in_a_row == MOST_FAILURES  # is it these runs, or the tracker? The last one tells
+        row = rest.pop() if probed else rest.popleft()
         try:
-            tracker.write(Tracked(row, _points(row, Files(results, id))))
+            tracker.write(Tracked(row, _points(row, Files(results, row["run_id"]))))
         except Exception as error:  # of whatever the library does, on this run alone or on every one
-            failed.append(f"run {id}: {_in_one_line(error)}")
-            in_a_row += not isinstance(error, Damaged)
-            if in_a_row == MOST_FAILURES:
+            failed.append(f"run {row['run_id']}: {_in_one_line(error)}")
+            if isinstance(error, Damaged):
+                continue
+            if probed:
                 break
+            in_a_row += 1
         else:
-            tracker.known.add(id)
+            tracker.known.add(row["run_id"])
             written, in_a_row = written + 1, 0
     if failed:
         more = f"; and {len(failed) - 1} more" if failed[1:] else ""
-        ended = ", after which none was tried" if in_a_row == MOST_FAILURES else ""
-        raise NotWritten(f"{written} of {len(ids)} runs written; {failed[0]}{more}{ended}")
+        left = f", after which {len(rest)} were not tried" if rest else ""
+        raise NotWritten(f"{written} of {written + len(failed)} runs written; {failed[0]}{more}{left}")
     return written
 
 

@@ -36,6 +36,9 @@ class Launcher(Protocol):
     def composed(self, overrides: Sequence[str]) -> Config:
         """The configuration of these overrides."""
 
+    def resolved(self, config: Config) -> Config:
+        """The configuration as it will run."""
+
     def rows(self, cells: Sequence[Sequence[str]], table: bool = True) -> list[Row | None] | None:
         """Execute what is not finished. Returns a row for each, or None if nothing was waited for."""
 
@@ -101,7 +104,7 @@ def recommend(
         return rows
 
     console = Console(highlight=False)
-    search = Search(task, launcher.composed, execute, options)
+    search = Search(task, launcher.composed, execute, options, launcher.resolved)
     _check_cells(search)
     named = ", ".join(search.ranges)
     console.print(
@@ -151,7 +154,7 @@ def _check_cells(search: Search) -> None:
     """Refuse, before anything is trained, a task of which a fold or a network of the comparison cannot be trained."""
     folds = [[*search.overrides, *search.fold(fold)] for fold in range(search.config.folds)]
     for cell in (*folds, search.overrides, *_baselines(search).values()):
-        resolved(search.compose(cell))
+        search.resolve(search.compose(cell))
 
 
 def _baselines(search: Search) -> dict[str, list[str]]:

@@ -81,6 +81,7 @@ class Search:
     compose: Callable[[Sequence[str]], Config]
     execute: Execute
     options: Options
+    resolve: Callable[[Config], Config] = resolved  # with the digests of its files, as it will run
     clock: Callable[[], float] = time.monotonic  # seconds
     tried: list[Tried] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)  # in this command, repeated ones included
@@ -91,7 +92,7 @@ class Search:
         self.seconds, self.ranges = self.options.seconds, space.space(self.config, list(self.fixed))
         if not self.ranges:
             raise ConfigError("command line", " ".join(self.overrides), "leaves nothing to search; leave out a factor")
-        task = resolved(self.config)  # with the digests of the images and weights as they are now
+        task = self.resolve(self.config)
         self.files = {key: value for key, value in _digests(task).items() if value}
         text = json.dumps([run_id(task), sorted(self.fixed), self.options.sampler])
         name = hashlib.sha256(text.encode()).hexdigest()[:DIGEST]

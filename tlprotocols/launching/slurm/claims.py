@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from tlprotocols.launching.slurm import queue
 from tlprotocols.launching.slurm.queue import Job, JobRecord
 from tlprotocols.planning.plan import Plan, Run
 from tlprotocols.records import Files, write_atomic
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,15 @@ class Submission:
 
     @staticmethod
     def read(folder: Path, tag: str) -> "Submission | None":
-        """The submission of a tag, if it is of this results folder."""
+        """The submission of a tag, if it is of this results folder. A damaged file is named and ignored."""
         for path in (folder / "submissions" / f"{tag}.json", folder / "submissions" / f"{tag}.begun"):
             if path.exists():
-                values = json.loads(path.read_bytes())
-                jobs = tuple(JobRecord(**job) for job in values.get("jobs", ()))  # older files have none
-                return Submission(folder, tag, tuple(map(tuple, values["runs"])), values["base"], jobs)
+                try:
+                    values = json.loads(path.read_bytes())
+                    jobs = tuple(JobRecord(**job) for job in values.get("jobs", ()))  # older files have none
+                    return Submission(folder, tag, tuple(map(tuple, values["runs"])), values["base"], jobs)
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    log.warning("%s: no record of a submission (%s)", path, error)
         return None
 
     def task(self, job: str) -> tuple[str, ...]:
@@ -156,8 +162,10 @@ def record_interrupted(folder: Path) -> None:
 
 def orphans(folder: Path, jobs: Mapping[str, Job]) -> tuple[list[Submission], list[Job]]:
     """Submissions that were interrupted before sbatch had taken all of it, and their jobs: these do nothing, since
-    submitit did not come to write down what. Only for the one who holds the lock of submissions."""
-    submissions = [found for found in _begun(folder) if not found.jobs]
+    submitit did not come to write down what. Those of other users are theirs to cancel. Only for the one who holds the
+    lock of submissions."""
+    others = {job.tag for job in jobs.values() if job.user != queue.user_name()}
+    submissions = [found for found in _begun(folder) if not found.jobs and found.tag not in others]
     tags = {found.tag for found in submissions}
     return submissions, [job for job in jobs.values() if job.tag in tags]
 

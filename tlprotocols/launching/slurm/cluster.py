@@ -19,6 +19,7 @@ from tlprotocols.launching.slurm.submit import State, Submitted, may_grow, submi
 from tlprotocols.launching.slurm.wait import Watch
 from tlprotocols.planning.cost import Cost
 from tlprotocols.planning.plan import Plan, Run, plan
+from tlprotocols.records import write_atomic
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Slurm:
             return plan
         try:
             jobs = queue.queued(record.user for record in found.values())
-            return self._located(plan, found, claims(found, jobs), self.retry_failed)
+            claimed = claims(found, jobs)
+            return located(plan, claimed, self._ran_out(plan, found, claimed, self.retry_failed))
         except queue.NoAnswer as error:
             if not self.dry_run:
                 raise
@@ -85,10 +87,11 @@ class Slurm:
             }
             return dataclasses.replace(plan, running={**where, **plan.running})
 
-    def _located(
+    def _ran_out(
         self, plan: Plan, found: Mapping[str, JobRecord], claimed: Mapping[str, Claim], retry_failed: bool
-    ) -> Plan:
-        derived = {
+    ) -> dict[str, str]:
+        """The runs whose last job ran out of memory by their own fault, and the reason in words."""
+        return {
             id: f"its SLURM job {record.job} ran out of memory; raise hydra.launcher.mem_gb"
             for id, record in found.items()
             if not (retry_failed or id in claimed)
@@ -97,7 +100,6 @@ class Slurm:
             and not may_grow(record, plan.runs[id].role, self.options)
             and not shared(plan.runs[id], record)
         }
-        return located(plan, claimed, derived)
 
     def logs(self, run: Run) -> list[str]:
         """What the job of a run printed."""
@@ -133,7 +135,10 @@ class Slurm:
         jobs = queue.queued(record.user for record in found.values())
         claimed = claims(found, jobs)
         now = dataclasses.replace(now, failed={**now.failed, **failed})
-        return self._located(now, found, claimed, retry_failed), claimed, jobs
+        ran_out = self._ran_out(now, found, claimed, retry_failed)
+        for id, why in ran_out.items():  # it stays so, whatever becomes of those that shared the job
+            write_atomic(files_of(now.runs[id]).failure, why)
+        return located(now, claimed, ran_out), claimed, jobs
 
     def _announce(self, submitted: Submitted, results: Path, on_event: OnEvent) -> None:
         if submitted.cancelled:

@@ -129,15 +129,15 @@ def _slots(per_gpu: int) -> list[str | None]:
 
 
 def _on_event(what: str, run: Run | None, detail: object) -> None:
-    """Print what happens into the job's log, and record when a run began and when it was finished."""
+    """Print what happens into the job's log, and record when a run began and when it ended."""
     if run is None or what == "advance":
         return
     paths = Files(Path(run.config.results_dir), run.id)
-    record = JobRecord.read(paths) if what in ("started", "finished") else None
-    if record and what == "started":
-        replace(record, started=_now(), finished=None).write(paths)
-    elif record:
-        replace(record, finished=_now()).write(paths)
+    ended = what == "finished" or (what == "failed" and paths.failure.exists())  # not by an accident of the machine
+    record = JobRecord.read(paths) if what == "started" or ended else None
+    if record:
+        started = _now() if what == "started" else record.started
+        replace(record, started=started, finished=_now() if ended else None).write(paths)
     if what == "failed":
         marks = failures_seen(paths.results)
         marks.mkdir(parents=True, exist_ok=True)

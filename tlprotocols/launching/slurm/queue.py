@@ -39,7 +39,7 @@ class JobRecord:
     user: str = ""
     tag: str = ""  # of the submission, also in the job's comment: another job of this number does not have it
     mem_gb: float = 0.0
-    finished: str | None = None  # when the job finished the run, as it was wanted then
+    finished: str | None = None  # when the job finished the run, as it was wanted then, or the run failed by itself
 
     @property
     def broken_off(self) -> bool:

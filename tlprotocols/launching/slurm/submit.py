@@ -110,6 +110,8 @@ def submit(results: Path, state: Callable[[], State], options: Options) -> Submi
                 if group.after and group.after not in done.records and group.after not in claimed:
                     continue  # there was no room for their base
                 _submit(group, folder, seconds, options, done, claimed, most)
+        except queue.NoAnswer:
+            raise
         except (subprocess.CalledProcessError, RuntimeError) as error:  # submitit wraps what sbatch said
             said = str(getattr(error, "stderr", None) or error).strip()
             done.refused, done.passing = said.splitlines()[-1], PASSING.search(said) is not None

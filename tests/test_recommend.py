@@ -366,7 +366,7 @@ def test_a_search_is_known_by_what_the_place_of_execution_decides(composed, make
 
     launcher = SimpleNamespace(composed=lambda cells: composed(*cells), resolved=on_nodes)
     task = ["dataset=folder", f"dataset.root={make_shapes(tmp_path / 'tree')}", "base=trained"]
-    with pytest.raises(ConfigError, match="^precision=auto: as the nodes have it"):
+    with pytest.raises(ConfigError, match=r"^precision=auto: as the nodes have it"):
         recommend(task, launcher, Options(budget="1s", sampler="tpe"))
 
 

@@ -33,8 +33,12 @@ COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "orange
 TRAIN, VAL = 12, 4
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast ones first."""
+    """The fast ones first; those of analysis/ have its marker."""
+    for item in items:
+        if item.path.name.startswith("test_analysis"):
+            item.add_marker("analysis")
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 

@@ -83,11 +83,6 @@ def kill(processes):
         os.kill(process, signal.SIGKILL)
 
 
-def workers_of(run):
-    """The processes that hold the lock of a run."""
-    return [process for process in children() if str(files(run.config).lock) in opened(process)]
-
-
 def listening(processes):
     """Where these processes listen, as the kernel writes it; loopback is 0100007F, also in a mapped address."""
     held = set().union(*map(opened, processes))
@@ -146,16 +141,24 @@ def test_a_killed_worker_costs_one_attempt_of_its_run(configs, tmp_path, monkeyp
     cells = configs(tmp_path, "layers=5 seed=1", "layers=5 seed=2")
     bases = [run_id(base_of(cell)) for cell in cells]
     planned, events, addresses = plan(cells), [], []
+    locks = {id: FileLock(files(planned.runs[id].config).lock) for id in bases}  # a worker waits, until it is killed
+
+    def executing():
+        return [process for process, name in children().items() if name.startswith("ray::execute")]
 
     def listen(what, run, detail):
         events.append((what, run.id))
         addresses.extend(listening(children()))
-        if what == "started" and run.id == bases[0]:  # each time, before it begins to train
-            kill(process for process, name in children().items() if name.startswith("ray::execute"))
-        if what == "started" and run.id == bases[1] and ("retried", run.id) not in events:
-            kill(until(lambda: workers_of(run)))
+        if what == "retried" and run.id == bases[1]:
+            locks[run.id].release()
+        if what == "started" and run.id in bases and locks[run.id].is_locked:
+            kill(until(executing))
 
+    for lock in locks.values():
+        Path(lock.lock_file).parent.mkdir(parents=True)
+        lock.acquire()
     failed = by().execute(planned, None, listen)
+    locks[bases[0]].release()
     assert {run for what, run in events if what == "retried"} >= set(bases)  # Ray may have assigned a run to a dead one
     assert set(failed) == {bases[0], run_id(cells[0])}
     assert "WorkerCrashedError: The worker died" in failed[bases[0]]

@@ -817,14 +817,14 @@ MUTANTS = [
         ),
         (
             "a tracker that fails on one run gets none after it",
-            "            if probed:\n",
+            "            if is_last_try:\n",
             "            if True:\n",
             "trackers",
             "keeps_no_other",
         ),
         (
             "three runs that cannot be written end it",
-            "row = rest.pop() if probed else rest.popleft()",
+            "row = rest.pop() if is_last_try else rest.popleft()",
             "row = rest.popleft()",
             "trackers",
             "three_runs_that",

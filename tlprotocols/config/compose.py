@@ -145,7 +145,7 @@ class Composer:
         try:
             check(config)
         except ConfigError as error:
-            raise told_who_sets_it(error, template.protocol) from error
+            raise naming_the_protocol(error, template.protocol) from error
         return dataclasses.replace(config, protocol=_label(config, template.protocol))
 
     def _parse(self, override: str) -> Override:
@@ -211,7 +211,7 @@ def check_protocol(config: Config, cell: Mapping[str, Any], protocol: Mapping[st
             )
 
 
-def told_who_sets_it(error: ConfigError, protocol: Mapping[str, Any]) -> ConfigError:
+def naming_the_protocol(error: ConfigError, protocol: Mapping[str, Any]) -> ConfigError:
     """The same error; where the key is one that the protocol sets, it says so, as nobody may have typed that key."""
     key, value, legal = error.args
     if key == "name" or key not in dict(leaves(protocol)):

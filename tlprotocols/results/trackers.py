@@ -191,15 +191,15 @@ def track(tracker: Tracker, results: Path, ids: Collection[str]) -> int:
     rows = (read_row(Files(results, id).row) for id in ids if id not in tracker.known)
     rest, written, failed, in_a_row = deque(row for row in rows if row is not None), 0, list[str](), 0
     while rest:
-        probed = in_a_row == MOST_FAILURES  # is it these runs, or the tracker? The last one tells
-        row = rest.pop() if probed else rest.popleft()
+        is_last_try = in_a_row == MOST_FAILURES  # is it these runs, or the tracker? The last one tells
+        row = rest.pop() if is_last_try else rest.popleft()
         try:
             tracker.write(Tracked(row, _points(row, Files(results, row["run_id"]))))
         except Exception as error:  # of whatever the library does, on this run alone or on every one
             failed.append(f"run {row['run_id']}: {_in_one_line(error)}")
             if isinstance(error, Damaged):
                 continue
-            if probed:
+            if is_last_try:
                 break
             in_a_row += 1
         else:
